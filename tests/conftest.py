@@ -1,0 +1,33 @@
+"""What all tests share: hypothesis without a clock, and where the development audio lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+settings.register_profile("curupira", deadline=None, derandomize=True)
+settings.load_profile("curupira")
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Return the development audio, or skip: it never goes into the repository."""
+    path = Path(os.environ.get("CURUPIRA_DATA", REPO.parent / "shared" / "data"))
+    if not (path / "manifest.csv").is_file():
+        pytest.skip(f"no development audio at {path}; set CURUPIRA_DATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights_file() -> Path:
+    """Return the ImageNet weights for MobileNetV2, or skip."""
+    default = REPO.parent / "shared" / "weights" / "mobilenet_v2_1.0_imagenet.npz"
+    path = Path(os.environ.get("CURUPIRA_WEIGHTS", default))
+    if not path.is_file():
+        pytest.skip(f"no ImageNet weights at {path}; set CURUPIRA_WEIGHTS")
+    return path
