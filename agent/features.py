@@ -166,20 +166,45 @@ def window_features(frames: Float32) -> Float32:
 
 
 class LogMelStream:
-    """The streaming form of `log_mel`: each frame is computed once, whatever the sizes of the blocks."""
+    """The streaming form of `log_mel`: each frame is computed once, however much windows overlap, and only if asked for.
 
-    def __init__(self, config: FeatureConfig) -> None:
-        """Start with no history."""
+    Memory is bounded: two windows of samples and one of frames.
+    """
+
+    def __init__(self, config: FeatureConfig, start: int = 0) -> None:
+        """Begin at a sample clock; frames lie at whole hops from it."""
         self._config = config
-        self._pending = np.empty(0, np.float32)
+        self.reset(start)
 
-    def push(self, samples: Float32) -> Float32:
-        """Return the frames that these samples complete, shape (n_new, n_mels); n_new may be 0."""
-        pending = np.concatenate([self._pending, samples])
-        frames = log_mel(pending, self._config)
-        self._pending = pending[len(frames) * self._config.hop :].copy()
-        return frames
+    def reset(self, start: int) -> None:
+        """Forget the history: what comes next begins at this sample clock and does not follow what came before."""
+        self._samples = np.empty(0, np.float32)
+        self._samples_start = start
+        self._frames = np.empty((0, self._config.n_mels), np.float32)
+        self._frames_start = start
 
-    def reset(self) -> None:
-        """Forget the history: what comes next does not follow what came before."""
-        self._pending = np.empty(0, np.float32)
+    def push(self, samples: Float32) -> None:
+        """Append samples."""
+        self._samples = np.concatenate([self._samples, samples])
+
+    def window(self, start: int) -> Float32:
+        """Return the log-mel of the window that begins at this sample clock, shape (n_frames, n_mels).
+
+        Its samples must have been pushed; a window may not begin before the last one did, and lies at a whole hop
+        from the start of the stream.
+        """
+        config = self._config
+        kept = self._frames[(start - self._frames_start) // config.hop :]  # empty if the last window ended before
+        first_missing = start + len(kept) * config.hop
+        end = start + (config.n_frames - 1) * config.hop + config.n_fft
+        fresh = log_mel(self._samples[first_missing - self._samples_start : end - self._samples_start], config)
+        self._frames = np.concatenate([kept, fresh])
+        self._frames_start = start
+        return self._frames
+
+    def forget(self, before: int) -> None:
+        """Let go of samples before this sample clock: no later window begins there."""
+        n_old = before - self._samples_start
+        if n_old > 0:
+            self._samples = self._samples[n_old:].copy()
+            self._samples_start = before

@@ -1,0 +1,209 @@
+"""When the model's answers become an alert: k of n windows over a threshold, with hysteresis and a refractory.
+
+The decider reads three things only: the model's output bytes, whether the gate passed the window, and the sample
+clock. The journal keeps exactly these, so that any night can be decided again with other rules.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import FieldError
+from agent.fields import Fields
+
+Int8 = NDArray[np.int8]
+
+LARGEST_REFRACTORY_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelRule:
+    """The operating point of one label; evaluation chooses it and the manifest carries it."""
+
+    alert: bool = True
+    """Whether the label is reported; others are heard and kept in the journal alone."""
+    threshold: float = 0.8
+    """Score at which a window is a hit."""
+    release: float = 0.6
+    """Score that keeps an open event open."""
+    hits: int = 2
+    """Hits..."""
+    of: int = 3
+    """...among this many recent windows open an event; a window that was gated out is no hit."""
+    refractory_s: float = 30.0
+    """Seconds from one alert in which the label raises no other."""
+    close_after_s: float = 6.0
+    """Seconds without a window at `release` that close an event."""
+    longest_s: float = 600.0
+    """Seconds after which an event is closed though it goes on, so that a sound that never ends hides no other."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could never raise an alert, or never stop raising one."""
+        if not 1 <= self.hits <= self.of:
+            raise FieldError("hits", f"is {self.hits}, expected 1 to of = {self.of}")
+        if not 0 < self.release <= self.threshold < 1:
+            raise FieldError(
+                "release", f"is {self.release:g}, expected above 0 and at most threshold = {self.threshold:g}"
+            )
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "LabelRule":
+        """Read one label's rule; FieldError names what is wrong."""
+        values = {
+            "alert": fields.flag("alert"),
+            "threshold": fields.number("threshold", 0.001, 0.9999),
+            "release": fields.number("release", 0.001, 0.9999),
+            "hits": fields.integer("hits", 1, 100),
+            "of": fields.integer("of", 1, 100),
+            "refractory_s": fields.number("refractory_s", 0, LARGEST_REFRACTORY_S),
+            "close_after_s": fields.number("close_after_s", 0, 600),
+            "longest_s": fields.number("longest_s", 1, 86_400),
+        }
+        fields.done()
+        try:
+            return cls(**values)  # type: ignore[arg-type]  # a dict of mixed kinds, each checked above
+        except FieldError as error:
+            raise FieldError(fields.name(error.key), error.problem) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detection:
+    """The decider's verdict: an event opened or closed."""
+
+    label: str
+    opens: bool
+    """True at the opening; the closing of the same event follows."""
+    onset: int
+    """Sample clock at which the event began, as well as strides can tell."""
+    raised: int
+    """Sample clock of the end of the deciding window."""
+    score: float
+    """Highest score so far."""
+    alert: bool
+    """Whether the label's rule wants it reported."""
+
+
+@dataclass(slots=True)
+class _LabelState:
+    """What the decider remembers of one label."""
+
+    recent: deque[tuple[int, int]]
+    """(end, output) of the last `of` windows; a gated-out window is below every hit."""
+    quiet_from: int = 0
+    """Sample clock of the last window that kept the event open."""
+    raised: int | None = None
+    """Sample clock of the last alert."""
+    onset: int | None = None
+    """Set while an event is open."""
+    peak: int = -129
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """A rule in the decider's own units: output bytes and samples."""
+
+    threshold: int
+    release: int
+    refractory: int
+    close_after: int
+    longest: int
+
+
+_MISS = -129  # below every int8
+
+
+@dataclass(slots=True)
+class Decider:
+    """Windows in, detections out, one state per label."""
+
+    labels: Sequence[str]
+    rules: Mapping[str, LabelRule]
+    scores: NDArray[np.float64]
+    """Score of each output byte, shape (256,), rising; index = byte + 128."""
+    stride: int
+    """Samples between two windows."""
+    sample_rate: int
+    _states: dict[str, _LabelState] = field(init=False)
+    _bounds: dict[str, _Bounds] = field(init=False)
+    _last_end: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Turn scores into bytes and seconds into samples, once."""
+        self._states = {label: _LabelState(deque(maxlen=self.rules[label].of)) for label in self.labels}
+        self._bounds = {label: self._bounds_of(self.rules[label]) for label in self.labels}
+
+    def _bounds_of(self, rule: LabelRule) -> _Bounds:
+        return _Bounds(
+            threshold=int(np.searchsorted(self.scores, rule.threshold)) - 128,
+            release=int(np.searchsorted(self.scores, rule.release)) - 128,
+            refractory=round(rule.refractory_s * self.sample_rate),
+            close_after=round(rule.close_after_s * self.sample_rate),
+            longest=round(rule.longest_s * self.sample_rate),
+        )
+
+    def push(self, end: int, outputs: Int8 | None) -> list[Detection]:
+        """Take one window and return what it decided.
+
+        Args:
+            end: sample clock of the window's end; must rise.
+            outputs: the model's bytes, shape (n_labels,), or None for a window that was gated out.
+        """
+        # lost audio is windows that nobody heard: they count as misses
+        lost = 0 if self._last_end is None else max(0, (end - self._last_end) // self.stride - 1)
+        self._last_end = end
+        detections: list[Detection] = []
+        for label_idx, label in enumerate(self.labels):
+            state = self._states[label]
+            state.recent.extend([(end, _MISS)] * min(lost, self.rules[label].of))
+            output = _MISS if outputs is None else int(outputs[label_idx])
+            state.recent.append((end, output))
+            detection = self._decide(label, state, end, output)
+            if detection is not None:
+                detections.append(detection)
+        return detections
+
+    def finish(self, end: int) -> list[Detection]:
+        """Close what is open at the end of the audio."""
+        return [self._close(label, state, end) for label, state in self._states.items() if state.onset is not None]
+
+    def _decide(self, label: str, state: _LabelState, end: int, output: int) -> Detection | None:
+        bounds = self._bounds[label]
+        if state.onset is None:
+            return self._open(label, state, end)
+        state.peak = max(state.peak, output)
+        if output >= bounds.release:
+            state.quiet_from = end
+        if end - state.quiet_from >= bounds.close_after or end - state.onset >= bounds.longest:
+            return self._close(label, state, end)
+        return None
+
+    def _open(self, label: str, state: _LabelState, end: int) -> Detection | None:
+        bounds, rule = self._bounds[label], self.rules[label]
+        hits = [(hit_end, output) for hit_end, output in state.recent if output >= bounds.threshold]
+        resting = state.raised is not None and end - state.raised < bounds.refractory
+        if len(hits) < rule.hits or resting:
+            return None
+        state.onset = max(0, hits[0][0] - self.stride)
+        state.raised = state.quiet_from = end
+        state.peak = max(output for _, output in hits)
+        return self._detection(label, state, end, opens=True)
+
+    def _close(self, label: str, state: _LabelState, end: int) -> Detection:
+        detection = self._detection(label, state, end, opens=False)
+        state.onset = None
+        state.recent.clear()
+        return detection
+
+    def _detection(self, label: str, state: _LabelState, end: int, *, opens: bool) -> Detection:
+        assert state.onset is not None
+        return Detection(
+            label=label,
+            opens=opens,
+            onset=state.onset,
+            raised=end,
+            score=float(self.scores[state.peak + 128]),
+            alert=self.rules[label].alert,
+        )

@@ -1,0 +1,117 @@
+"""The path of a sound, in the order of the path: block -> gate -> features -> classify -> decide.
+
+`run` and `replay` are this code with another source. Nothing here waits, sends or touches a disk.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture import Block
+from agent.classify import Classifier
+from agent.decide import Decider, Detection
+from agent.features import LogMelStream
+from agent.gate import Gate
+from agent.hearing import level_dbfs
+from agent.manifest import Manifest
+
+Int8 = NDArray[np.int8]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """One stride's window: what was heard, what the model said, what was decided."""
+
+    start: int
+    """Sample clock at which the window begins."""
+    end: int
+    """Sample clock at which it ends."""
+    outputs: Int8 | None
+    """The model's bytes, shape (n_labels,); None where the gate kept the window from it."""
+    sampled: bool
+    """True where the gate was closed and the window was classified to know what the gate costs."""
+    frames: Float32 | None
+    """Log-mel, shape (n_frames, n_mels); None where gated out."""
+    level_dbfs: float
+    """RMS level of the window's last stride."""
+    detections: tuple[Detection, ...]
+    """What the decider made of it."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """Blocks in, windows out, in order and each once."""
+
+    manifest: Manifest
+    classifier: Classifier
+    decider: Decider
+    gate: Gate | None
+    """None: every window is classified."""
+    _stream: LogMelStream
+    _start: int = 0
+    """Where the next window begins."""
+    _heard: int = 0
+    """Sample clock behind the last block."""
+    _began: bool = False
+
+    @classmethod
+    def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
+        """Put the stages together as the manifest says."""
+        decider = Decider(
+            labels=manifest.labels,
+            rules=manifest.rules,
+            scores=manifest.score_table(),
+            stride=manifest.stride,
+            sample_rate=manifest.features.sample_rate,
+        )
+        return cls(manifest, classifier, decider, gate, LogMelStream(manifest.features))
+
+    def push(self, block: Block) -> Iterator[Window]:
+        """Take one block and yield the windows that it completes.
+
+        Raises:
+            ModelError: the model fails; the block's remaining windows are lost, the next block goes on.
+        """
+        if not self._began or block.start != self._heard:
+            self._begin(block.start)
+        self._heard = block.start + len(block.samples)
+        self._stream.push(block.samples)
+        if self.gate is not None:
+            self.gate.push(block.samples)
+        level = level_dbfs(block.samples)
+        window_samples, stride = self.manifest.features.window_samples, self.manifest.stride
+        while self._start + window_samples <= self._heard:
+            start, self._start = self._start, self._start + stride
+            yield self._window(start, start + window_samples, level)
+            self._stream.forget(self._start)
+
+    def finish(self) -> tuple[Detection, ...]:
+        """Close the events that are open when the audio ends."""
+        return tuple(self.decider.finish(self._heard))
+
+    def _begin(self, start: int) -> None:
+        """Begin, or begin anew behind lost audio: a window never spans a gap."""
+        self._began = True
+        self._start = start
+        self._stream.reset(start)
+        if self.gate is not None:
+            self.gate.reset(start)
+
+    def _window(self, start: int, end: int, level: float) -> Window:
+        verdict = None if self.gate is None else self.gate.verdict(start)
+        frames = outputs = None
+        if verdict is None or verdict.passes:
+            frames = self._stream.window(start)
+            outputs = self.classifier.outputs(frames)
+        return Window(
+            start=start,
+            end=end,
+            outputs=outputs,
+            sampled=verdict is not None and verdict.sampled,
+            frames=frames,
+            level_dbfs=level,
+            detections=tuple(self.decider.push(end, outputs)),
+        )
