@@ -1,0 +1,1049 @@
+"""Forest, saws and engines out of nothing but NumPy: for `make run`, for the drill and as training material.
+
+A motor is a row of exhaust pulses, one for each firing, at times found by integrating a speed curve; the muffler
+rings after each pulse, and gas and chain hiss in their rhythm. All chance comes from the caller's generator, so that
+a seed names a sound. Filters are products of spectra: three seconds take a few milliseconds.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import FieldError
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+Generator = np.random.Generator
+
+SYNTH_VERSION = 1
+"""Goes up whenever the same seed would give another sound."""
+
+SAMPLE_RATE: Final = 16_000
+"""Samples per second of everything made here."""
+
+FOREST_DBFS: Final = (-40.0, -30.0)
+"""Level of a forest, RMS above 60 Hz: chosen evenly within these."""
+
+MOTOR_DBFS: Final = -20.0
+"""Level of a saw or an engine, RMS above 60 Hz; less where its peaks would clip."""
+
+DEMO_SECONDS: Final = 45.0
+DEMO_ONSET_S: Final = 12.0
+DEMO_OFFSET_S: Final = 27.0
+DEMO_SNR_DB: Final = 12.0
+DRILL_SECONDS: Final = 12.0
+
+_DEMO_SEED = 20_261_120
+_DRILL_SEED = 7
+_CONTROL_HZ = 100.0  # speed curves are drawn at this rate and interpolated
+_GRID_HZ = np.linspace(0.0, SAMPLE_RATE / 2, 1025)  # filters are drawn here: finer than any resonance used
+_PEAK = 0.95
+_SOUND_M_S = 340.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A sound that is known to be in a recording: the ground truth."""
+
+    label: str
+    """What it is, in the model's words."""
+    onset_s: float
+    """Seconds from the recording's start to the first sample of the sound."""
+    offset_s: float
+    """Seconds from the recording's start to its end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SawSetting:
+    """A chainsaw, its operator and where it stands: a single-cylinder two-stroke fires once a turn."""
+
+    idle_rpm: float = 2_900.0
+    """Turns a minute with the throttle closed."""
+    cut_rpm: float = 8_800.0
+    """Turns a minute in the wood."""
+    free_rpm: float = 11_500.0
+    """Turns a minute at full throttle out of the wood."""
+    cut_share: float = 0.75
+    """Share of throttle phases that are cuts."""
+    idle_share: float = 0.1
+    """Share of phases at idle; what remains are short revs."""
+    wobble: float = 0.05
+    """Relative swing of the speed in the wood, from load and hand."""
+    wobble_hz: float = 1.2
+    """How many such swings a second."""
+    spool_up_s: float = 0.15
+    """Time constant of speeding up, seconds."""
+    spool_down_s: float = 0.35
+    """Time constant of slowing down, seconds."""
+    strength_jitter: float = 0.08
+    """Standard deviation of one firing's strength relative to the mean."""
+    timing_jitter: float = 0.008
+    """Standard deviation of one firing's time, in turns."""
+    four_stroking: float = 0.35
+    """How much weaker every other firing is at light load (rich mixture), 0 to 1."""
+    pulse_hz: float = 900.0
+    """Where the pulse's spectrum begins to fall, hertz."""
+    tilt_db: float = 9.0
+    """How fast it falls above, dB per octave."""
+    resonances_hz: tuple[float, ...] = (320.0, 780.0, 1_650.0, 2_900.0)
+    """Muffler, housing and intake resonances, hertz."""
+    resonance_q: float = 4.0
+    """Sharpness of the resonances."""
+    exhaust_noise: float = 0.45
+    """RMS of the gas noise relative to the pulses'."""
+    chain_noise: float = 0.3
+    """RMS of the chain's hiss relative to the pulses'."""
+    chain_hz: float = 4_200.0
+    """Centre of the chain's hiss, hertz."""
+    distance_m: float = 8.0
+    """Way through air and leaves, which swallow the high notes, metres."""
+    reverb: float = 0.25
+    """RMS of the forest's echo relative to the direct sound."""
+    reverb_s: float = 0.5
+    """Time in which the echo falls by 60 dB, seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse a saw that nobody could build."""
+        _check(self, _SAW_BOUNDS)
+        _check_resonances("SawSetting", self.resonances_hz)
+        if not self.idle_rpm < self.cut_rpm <= self.free_rpm:
+            raise FieldError(
+                "SawSetting.cut_rpm",
+                f"is {self.cut_rpm:g}, expected idle {self.idle_rpm:g} < cut <= free {self.free_rpm:g}",
+            )
+        if self.cut_share + self.idle_share > 1.0:
+            raise FieldError("SawSetting.idle_share", f"is {self.idle_share:g}, with cut_share it exceeds 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSetting:
+    """A vehicle's or generator's motor near by, standing or passing."""
+
+    strokes: int = 4
+    """2 or 4: a cylinder fires every turn or every other."""
+    cylinders: int = 4
+    """How many, 1 to 12."""
+    rpm: float = 900.0
+    """Turns a minute with the throttle closed, or of a governed motor."""
+    rev_rpm: float = 2_200.0
+    """Turns a minute that the throttle reaches."""
+    rev_share: float = 0.3
+    """Share of phases with the throttle open."""
+    wobble: float = 0.02
+    """Relative swing of the speed."""
+    wobble_hz: float = 0.7
+    """How many such swings a second."""
+    spool_s: float = 0.5
+    """Time constant of changes of speed, seconds."""
+    strength_jitter: float = 0.1
+    """Standard deviation of one firing's strength relative to the mean."""
+    timing_jitter: float = 0.006
+    """Standard deviation of one firing's time, in firing periods."""
+    imbalance: float = 0.15
+    """Standard deviation of strength between cylinders, relative."""
+    unevenness: float = 0.0
+    """How far the cylinders stand off even spacing, in firing periods (V-twins: up to 0.3)."""
+    misfire: float = 0.01
+    """Probability that a firing fails."""
+    pulse_hz: float = 220.0
+    """Where the pulse's spectrum begins to fall, hertz."""
+    tilt_db: float = 9.0
+    """How fast it falls above, dB per octave."""
+    resonances_hz: tuple[float, ...] = (95.0, 240.0, 620.0)
+    """Exhaust and body resonances, hertz."""
+    resonance_q: float = 3.0
+    """Sharpness of the resonances."""
+    exhaust_noise: float = 0.2
+    """RMS of the gas noise relative to the pulses'."""
+    knock: float = 0.0
+    """RMS of a diesel's knock relative to the pulses'."""
+    knock_hz: float = 1_800.0
+    """Centre of the knock, hertz."""
+    fan_noise: float = 0.1
+    """RMS of fan and tyre noise relative to the pulses'."""
+    whine: float = 0.0
+    """RMS of gears, turbo or alternator relative to the pulses'."""
+    whine_ratio: float = 12.0
+    """Cycles of the whine a turn."""
+    speed_m_s: float = 0.0
+    """How fast it passes by, metres a second; 0 stands."""
+    distance_m: float = 15.0
+    """Nearest distance, metres."""
+    reverb: float = 0.15
+    """RMS of the surroundings' echo relative to the direct sound."""
+    reverb_s: float = 0.4
+    """Time in which the echo falls by 60 dB, seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse a motor that nobody could build."""
+        _check(self, _ENGINE_BOUNDS)
+        _check_resonances("EngineSetting", self.resonances_hz)
+        if self.strokes not in (2, 4):
+            raise FieldError("EngineSetting.strokes", f"is {self.strokes}, expected 2 or 4")
+        if self.rev_rpm < self.rpm:
+            raise FieldError("EngineSetting.rev_rpm", f"is {self.rev_rpm:g}, expected at least rpm = {self.rpm:g}")
+
+    @property
+    def firings_per_turn(self) -> float:
+        """Exhaust pulses of all cylinders in one turn."""
+        return self.cylinders * 2.0 / self.strokes
+
+
+_SAW_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "idle_rpm": (2_200, 3_800),
+    "cut_rpm": (4_500, 13_000),
+    "free_rpm": (7_000, 15_000),
+    "cut_share": (0, 1),
+    "idle_share": (0, 1),
+    "wobble": (0, 0.3),
+    "wobble_hz": (0.1, 5),
+    "spool_up_s": (0.03, 1),
+    "spool_down_s": (0.05, 2),
+    "strength_jitter": (0, 0.5),
+    "timing_jitter": (0, 0.05),
+    "four_stroking": (0, 1),
+    "pulse_hz": (100, 5_000),
+    "tilt_db": (3, 24),
+    "resonance_q": (0.5, 15),
+    "exhaust_noise": (0, 2),
+    "chain_noise": (0, 2),
+    "chain_hz": (1_500, 7_500),
+    "distance_m": (0, 2_000),
+    "reverb": (0, 2),
+    "reverb_s": (0.05, 3),
+}
+
+_ENGINE_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "cylinders": (1, 12),
+    "rpm": (400, 9_000),
+    "rev_rpm": (400, 13_000),
+    "rev_share": (0, 1),
+    "wobble": (0, 0.3),
+    "wobble_hz": (0.1, 5),
+    "spool_s": (0.05, 5),
+    "strength_jitter": (0, 0.6),
+    "timing_jitter": (0, 0.1),
+    "imbalance": (0, 0.6),
+    "unevenness": (0, 0.4),
+    "misfire": (0, 0.3),
+    "pulse_hz": (40, 3_000),
+    "tilt_db": (3, 24),
+    "resonance_q": (0.5, 15),
+    "exhaust_noise": (0, 2),
+    "knock": (0, 2),
+    "knock_hz": (500, 5_000),
+    "fan_noise": (0, 2),
+    "whine": (0, 1),
+    "whine_ratio": (1, 60),
+    "speed_m_s": (0, 60),
+    "distance_m": (1, 2_000),
+    "reverb": (0, 2),
+    "reverb_s": (0.05, 3),
+}
+
+
+def _check(setting: SawSetting | EngineSetting, bounds: dict[str, tuple[float, float]]) -> None:
+    """Raise FieldError for the first number out of its bounds."""
+    for key, (low, high) in bounds.items():
+        value = getattr(setting, key)
+        if not low <= value <= high:
+            raise FieldError(f"{type(setting).__name__}.{key}", f"is {value:g}, expected {low:g} to {high:g}")
+
+
+def _check_resonances(owner: str, resonances_hz: Sequence[float]) -> None:
+    """Raise FieldError unless there are resonances, all between 40 Hz and the highest that 16 kHz can carry."""
+    if not resonances_hz or not all(40.0 <= hz <= SAMPLE_RATE / 2 for hz in resonances_hz):
+        raise FieldError(f"{owner}.resonances_hz", f"is {resonances_hz}, expected one or more of 40 to 8000")
+
+
+# --- what all sounds share ---------------------------------------------------------------------------------------
+
+
+def _count(duration_s: float) -> int:
+    """Return the number of samples that a duration has, rounded to the nearest; FieldError if that is none."""
+    n_samples = round(duration_s * SAMPLE_RATE) if math.isfinite(duration_s) else 0
+    if n_samples < 1:
+        raise FieldError("duration_s", f"is {duration_s:g}, expected at least one sample of {SAMPLE_RATE} a second")
+    return n_samples
+
+
+@functools.cache
+def _fft_length(n_samples: int) -> int:
+    """Return the next length whose only factors are 2, 3 and 5: transforms of others are many times slower."""
+    best = 1 << (n_samples - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            quotient = -(-n_samples // three)
+            best = min(best, three << (quotient - 1).bit_length())
+            three *= 3
+        five *= 5
+    return max(best, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _bins_hz(length: int) -> Float64:
+    """Return the frequency of each bin of a real transform of this length."""
+    return np.arange(length // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / length)
+
+
+def _noise(n_samples: int, rng: Generator) -> Float32:
+    """Return white noise of RMS 1, shape (n_samples,)."""
+    return rng.standard_normal(n_samples, dtype=np.float32)
+
+
+def _spectrum(samples: Float32 | Float64, length: int) -> Complex:
+    """Return the transform of samples padded to `length`, shape (length // 2 + 1,)."""
+    return np.asarray(np.fft.rfft(samples, length), np.complex128)
+
+
+def _shaped(spectrum: Complex, shape: Float64 | Complex, length: int) -> Complex:
+    """Return a spectrum times a filter that was drawn on the coarse grid."""
+    return spectrum * np.interp(_bins_hz(length), _GRID_HZ, shape)
+
+
+def _samples(spectrum: Complex, length: int, n_samples: int) -> Float64:
+    """Return the first samples of a spectrum's inverse."""
+    return np.fft.irfft(spectrum, length)[:n_samples]
+
+
+def _power(spectrum: Complex) -> float:
+    """Return a spectrum's mean power, up to a factor that is the same for all of one length."""
+    return float(np.vdot(spectrum, spectrum).real) / len(spectrum)
+
+
+def _scaled_to(spectrum: Complex, share: float, reference_power: float) -> Complex:
+    """Return a spectrum whose RMS is `share` of a reference's."""
+    power = _power(spectrum)
+    return spectrum * (share * math.sqrt(reference_power / power) if power > 0.0 else 0.0)
+
+
+def _high_pass(corner_hz: float) -> Float64:
+    """Return a gentle high-pass on the grid: 12 dB per octave, nothing at 0 Hz."""
+    squared = np.square(_GRID_HZ / corner_hz)
+    return squared / (1.0 + squared)
+
+
+def _band(centre_hz: float, octaves: float) -> Float64:
+    """Return a bell on the grid, Gaussian over octaves, peak 1."""
+    distance = np.log2(np.maximum(_GRID_HZ, 1.0) / centre_hz) / octaves
+    return np.exp(-0.5 * np.square(distance))
+
+
+def _slope(corner_hz: float, db_per_octave: float) -> Float64:
+    """Return 1 below the corner and a fall of so many dB per octave above, on the grid."""
+    return (1.0 + np.square(_GRID_HZ / corner_hz)) ** (-db_per_octave / 12.041)
+
+
+def _ringing(resonances_hz: Sequence[float], q: float, gains: Sequence[float], direct: float) -> Complex:
+    """Return resonators beside a direct path, on the grid; causal, so that a pulse rings after it, not before."""
+    response = np.full(len(_GRID_HZ), direct, np.complex128)
+    for centre_hz, gain in zip(resonances_hz, gains, strict=True):
+        ratio = _GRID_HZ / centre_hz
+        damping = 1j * ratio / q
+        response += gain * damping / (1.0 - np.square(ratio) + damping)
+    return response
+
+
+def _way(distance_m: float) -> Float64:
+    """Return what air and leaves leave over a distance, on the grid: about 6 dB per 100 m at 2 kHz."""
+    loss_db = 0.06 * distance_m * (_GRID_HZ / 2_000.0) ** 1.2
+    return 10.0 ** (-np.minimum(loss_db, 100.0) / 20.0)
+
+
+def _echo(spectrum: Complex, length: int, reverb: float, reverb_s: float, rng: Generator) -> Complex:
+    """Return a spectrum with a diffuse tail added, duller than the direct sound."""
+    n_tail = min(length, max(2, int(reverb_s * SAMPLE_RATE)))
+    tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail))
+    tail *= reverb / math.sqrt(float(np.square(tail).sum()))
+    return spectrum * (1.0 + _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length))
+
+
+def _interpolated(places: Float64, knots: Float64) -> Float64:
+    """Return a curve with a knot at every whole number, at these places."""
+    return np.asarray(np.interp(places, np.arange(len(knots)), knots), np.float64)
+
+
+def _wander(n_points: int, swings_hz: float, points_hz: float, rng: Generator) -> Float64:
+    """Return a slow random curve of about unit size with so many swings a second, shape (n_points,)."""
+    knots_per_point = 2.0 * swings_hz / points_hz
+    knots = rng.standard_normal(int(n_points * knots_per_point) + 3)
+    return _interpolated(np.arange(n_points, dtype=np.float64) * knots_per_point + rng.random(), knots)
+
+
+def _to_samples(control: Float64, n_samples: int) -> Float64:
+    """Return a curve drawn at the control rate, at every sample."""
+    return _interpolated(np.arange(n_samples, dtype=np.float64) * (_CONTROL_HZ / SAMPLE_RATE), control)
+
+
+def _control_points(n_samples: int) -> int:
+    """Return how many control points cover so many samples."""
+    return int(n_samples * _CONTROL_HZ / SAMPLE_RATE) + 2
+
+
+def rms_dbfs(samples: Float32 | Float64) -> float:
+    """Return the RMS level above 60 Hz in dBFS: what lies below is wind in the microphone, not sound.
+
+    Args:
+        samples: shape (n_samples,), float in [-1, 1], at 16 kHz.
+
+    Returns:
+        dB relative to full scale; -120 for silence.
+    """
+    spectrum = np.fft.rfft(samples)
+    spectrum[: math.ceil(60.0 * len(samples) / SAMPLE_RATE)] = 0.0
+    power = 2.0 * float(np.vdot(spectrum, spectrum).real) / len(samples) ** 2
+    return 10.0 * math.log10(max(power, 1e-12))
+
+
+def _at_level(samples: Float64, dbfs: float) -> Float32:
+    """Return samples without DC at a level, or lower where the peaks would clip."""
+    centred = samples - samples.mean()
+    gain = 10.0 ** ((dbfs - rms_dbfs(centred)) / 20.0)
+    peak = float(np.abs(centred).max())
+    if peak > 0.0:
+        gain = min(gain, _PEAK / peak)
+    levelled: Float32 = (centred * gain).astype(np.float32)
+    return levelled
+
+
+# --- motors ------------------------------------------------------------------------------------------------------
+
+
+def _follow(targets: Float64, up_s: float, down_s: float) -> Float64:
+    """Return how a motor follows its throttle: first order, with two time constants; at the control rate."""
+    up = 1.0 - math.exp(-1.0 / (up_s * _CONTROL_HZ))
+    down = 1.0 - math.exp(-1.0 / (down_s * _CONTROL_HZ))
+    followed: list[float] = []
+    value = float(targets[0])
+    for target in targets.tolist():
+        value += (target - value) * (up if target > value else down)
+        followed.append(value)
+    return np.array(followed)
+
+
+def _firings(phase: Float64) -> tuple[Float64, Float64]:
+    """Return when a phase passes whole numbers, in samples, and how long a period is there, in samples."""
+    whole = np.arange(math.ceil(phase[0]), math.floor(phase[-1]) + 1, dtype=np.float64)
+    positions = np.interp(whole, phase, np.arange(len(phase)))
+    if len(positions) < 2:
+        return positions, np.full(len(positions), float(len(phase)))
+    return positions, np.gradient(positions)
+
+
+def _pulse_row(positions: Float64, strengths: Float64, length: int) -> Complex:
+    """Return the spectrum of impulses between the samples.
+
+    Each impulse is spread over four samples as a cubic B-spline and the spline's own spectrum taken away again:
+    impulses on whole samples would jitter by 6 % of a period at 10,000 turns a minute's tenth harmonic.
+    """
+    whole = np.floor(positions)
+    t = positions - whole
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) * (
+        strengths / 6.0
+    )  # (4, n_pulses)
+    places = (whole.astype(np.int64) + np.arange(-1, 3)[:, None]) % length
+    row: Float64 = np.bincount(places.ravel(), weights.ravel(), minlength=length).astype(np.float64)
+    return np.asarray(_spectrum(row, length) / _spline_response(length), np.complex128)
+
+
+@functools.lru_cache(maxsize=8)
+def _spline_response(length: int) -> Float64:
+    """Return the spectrum of the cubic B-spline."""
+    return np.sinc(_bins_hz(length) / SAMPLE_RATE) ** 4
+
+
+def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[Float64, Float64]:
+    """Return the speed that the operator asks for (rpm) and the load (0 to 1) at every control point."""
+    targets = np.empty(n_points)
+    loads = np.empty(n_points)
+    at = 0
+    while at < n_points:
+        kind = rng.random()
+        if kind < setting.cut_share:
+            phases = [(rng.uniform(1.5, 6.0), setting.cut_rpm * rng.uniform(0.94, 1.04), rng.uniform(0.7, 1.0))]
+        elif kind < setting.cut_share + setting.idle_share:
+            phases = [(rng.uniform(0.5, 2.5), setting.idle_rpm, 0.1)]
+        else:
+            low = setting.idle_rpm + rng.uniform(0.0, 0.6) * (setting.cut_rpm - setting.idle_rpm)
+            phases = [(rng.uniform(0.2, 0.8), setting.free_rpm, 0.45), (rng.uniform(0.15, 0.8), low, 0.15)]
+        for seconds, rpm, load in phases:
+            end = at + max(1, int(seconds * _CONTROL_HZ))
+            targets[at:end] = rpm
+            loads[at:end] = load
+            at = end
+    return targets, loads
+
+
+def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Float64, Float64]:
+    """Return the firing rate in hertz and the load (0 to 1), at every sample."""
+    n_points = _control_points(n_samples)
+    targets, loads = _saw_throttle(n_points, setting, rng)
+    loads = _follow(loads, 0.08, 0.08)
+    bite = _wander(n_points, setting.wobble_hz, _CONTROL_HZ, rng)
+    hunting = 0.012 * _wander(n_points, 8.0, _CONTROL_HZ, rng)
+    rpm = _follow(targets, setting.spool_up_s, setting.spool_down_s)
+    rpm = rpm * (1.0 + (0.2 + 0.8 * loads) * setting.wobble * bite + hunting)
+    loads = (loads * (1.0 - 0.15 * bite)).clip(0.05, 1.0)
+    rpm = rpm.clip(0.8 * setting.idle_rpm, 1.1 * setting.free_rpm)
+    return _to_samples(rpm / 60.0, n_samples), _to_samples(loads, n_samples)
+
+
+def chainsaw(duration_s: float, rng: Generator, setting: SawSetting | None = None) -> Float32:
+    """Return a chainsaw at work.
+
+    Args:
+        duration_s: length in seconds; the sound is there from the first sample to the last.
+        rng: where all chance comes from.
+        setting: the saw; None draws one by `random_saw`.
+
+    Returns:
+        Shape (round(16,000 × duration_s),), float32 in [-1, 1], at MOTOR_DBFS.
+    """
+    saw = random_saw(rng) if setting is None else setting
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    rate_hz, load = _saw_curves(n_samples, saw, rng)
+    phase = np.cumsum(rate_hz) / SAMPLE_RATE + rng.random()
+    loudness = (0.25 + 0.75 * load) * (rate_hz * 60.0 / saw.cut_rpm) ** 0.7
+
+    pulses = _saw_pulses(phase, load, loudness, saw, length, rng)
+    after_firing = (phase % 1.0).astype(np.float32)
+    gas = _noise(n_samples, rng) * (np.exp(-4.0 * after_firing) + np.float32(0.15)) * loudness
+    tooth = 1.0 + 0.5 * np.cos((2.0 * np.pi * 7.0) * phase).astype(np.float32)
+    hiss = _noise(n_samples, rng) * tooth * loudness * np.maximum(rate_hz * 60.0 / saw.cut_rpm - 0.35, 0.02)
+
+    gains = rng.uniform(0.5, 1.5, len(saw.resonances_hz))
+    muffler = _ringing(saw.resonances_hz, saw.resonance_q, gains.tolist(), 0.2)
+    pulse_spectrum = _shaped(pulses, muffler * _slope(saw.pulse_hz, saw.tilt_db) * _high_pass(70.0), length)
+    power = _power(pulse_spectrum)
+    gas_shape = (np.abs(muffler) + 0.25) * _slope(2_500.0, 6.0) * _high_pass(250.0)
+    spectrum = pulse_spectrum
+    spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), saw.exhaust_noise, power)
+    chain_shape = _band(saw.chain_hz, 0.7)
+    spectrum += _scaled_to(_shaped(_spectrum(hiss, length), chain_shape, length), saw.chain_noise, power)
+    spectrum = _shaped(spectrum, _way(saw.distance_m), length)
+    spectrum = _echo(spectrum, length, saw.reverb, saw.reverb_s, rng)
+    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
+
+
+def _saw_pulses(
+    phase: Float64, load: Float64, loudness: Float64, saw: SawSetting, length: int, rng: Generator
+) -> Complex:
+    """Return the spectrum of a saw's firings, each of its own strength."""
+    positions, periods = _firings(phase)
+    n_pulses = len(positions)
+    at = positions.astype(np.int64)
+    rich = saw.four_stroking * (1.0 - load[at]) * (np.arange(n_pulses) % 2)
+    strengths = loudness[at] * (1.0 + saw.strength_jitter * rng.standard_normal(n_pulses)).clip(0.05, None)
+    positions = positions + saw.timing_jitter * periods * rng.standard_normal(n_pulses)
+    return _pulse_row(positions, strengths * (1.0 - rich), length)
+
+
+def _engine_rate(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float64, Float64]:
+    """Return turns a second and the load (0 to 1) at every sample."""
+    n_points = _control_points(n_samples)
+    targets = np.empty(n_points)
+    loads = np.empty(n_points)
+    at = 0
+    while at < n_points:
+        is_open = rng.random() < setting.rev_share
+        end = at + max(1, int(rng.uniform(0.4, 4.0) * _CONTROL_HZ))
+        span = setting.rev_rpm - setting.rpm
+        targets[at:end] = setting.rpm + (span * rng.uniform(0.5, 1.0) if is_open else 0.0)
+        loads[at:end] = rng.uniform(0.6, 1.0) if is_open else rng.uniform(0.25, 0.5)
+        at = end
+    loads = _follow(loads, 0.2, 0.2)
+    rpm = _follow(targets, setting.spool_s, 1.3 * setting.spool_s)
+    rpm = rpm * (1.0 + setting.wobble * _wander(n_points, setting.wobble_hz, _CONTROL_HZ, rng))
+    rpm = rpm.clip(0.7 * setting.rpm, 1.1 * setting.rev_rpm)
+    return _to_samples(rpm / 60.0, n_samples), _to_samples(loads, n_samples)
+
+
+def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float64, Float64]:
+    """Return the Doppler factor and the gain relative to the nearest point, at every sample."""
+    if setting.speed_m_s <= 0.0:
+        return np.ones(n_samples), np.ones(n_samples)
+    nearest_s = rng.uniform(0.2, 0.8) * n_samples / SAMPLE_RATE
+    along_m = setting.speed_m_s * (np.arange(n_samples) / SAMPLE_RATE - nearest_s)
+    away_m = np.hypot(along_m, setting.distance_m)
+    receding_m_s = setting.speed_m_s * along_m / away_m
+    return _SOUND_M_S / (_SOUND_M_S + receding_m_s), setting.distance_m / away_m
+
+
+def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = None) -> Float32:
+    """Return a motor of a vehicle or a machine, standing or passing.
+
+    Args:
+        duration_s: length in seconds; the sound is there from the first sample to the last.
+        rng: where all chance comes from.
+        setting: the motor; None draws one by `random_engine`.
+
+    Returns:
+        Shape (round(16,000 × duration_s),), float32 in [-1, 1], at MOTOR_DBFS.
+    """
+    motor = random_engine(rng) if setting is None else setting
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    turns_hz, load = _engine_rate(n_samples, motor, rng)
+    doppler, nearness = _passing(n_samples, motor, rng)
+    turns = np.cumsum(turns_hz * doppler) / SAMPLE_RATE
+    phase = turns * motor.firings_per_turn + rng.random()
+    loudness = nearness * (0.4 + 0.6 * load) * np.sqrt(turns_hz * 60.0 / motor.rpm)
+
+    pulses = _engine_pulses(phase, loudness, motor, length, rng)
+    after_firing = (phase % 1.0).astype(np.float32)
+    white = _noise(n_samples, rng)
+    gas = white * (np.exp(-3.0 * after_firing) + np.float32(0.2)) * loudness
+    gains = rng.uniform(0.5, 1.5, len(motor.resonances_hz))
+    exhaust = _ringing(motor.resonances_hz, motor.resonance_q, gains.tolist(), 0.25)
+    spectrum = _shaped(pulses, exhaust * _slope(motor.pulse_hz, motor.tilt_db) * _high_pass(35.0), length)
+    power = _power(spectrum)
+    gas_shape = (np.abs(exhaust) + 0.1) * _slope(700.0, 7.0) * _high_pass(60.0)
+    spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), motor.exhaust_noise, power)
+    fan_shape = _slope(900.0, 8.0) * _high_pass(150.0)
+    fan = _noise(n_samples, rng) * nearness
+    spectrum += _scaled_to(_shaped(_spectrum(fan, length), fan_shape, length), motor.fan_noise, power)
+    if motor.knock > 0.0:
+        each = (1.0 + 0.5 * rng.standard_normal(int(phase[-1]) + 2)).clip(0.1, None)[phase.astype(np.int64)]
+        knock = white * np.exp(-12.0 * after_firing) * each * nearness
+        shaped = _shaped(_spectrum(knock, length), _band(motor.knock_hz, 0.6), length)
+        spectrum += _scaled_to(shaped, motor.knock, power)
+    if motor.whine > 0.0:
+        whine = np.sin((2.0 * np.pi * motor.whine_ratio) * turns) * loudness
+        spectrum += _scaled_to(_spectrum(whine, length), motor.whine, power)
+    spectrum = _shaped(spectrum, _way(motor.distance_m), length)
+    spectrum = _echo(spectrum, length, motor.reverb, motor.reverb_s, rng)
+    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
+
+
+def _engine_pulses(phase: Float64, loudness: Float64, motor: EngineSetting, length: int, rng: Generator) -> Complex:
+    """Return the spectrum of an engine's firings: cylinders differ, some fail, V-twins stumble."""
+    positions, periods = _firings(phase)
+    n_pulses = len(positions)
+    cylinder = np.arange(n_pulses) % motor.cylinders
+    own_strength = (1.0 + motor.imbalance * rng.standard_normal(motor.cylinders)).clip(0.2, None)
+    own_place = motor.unevenness * rng.uniform(-1.0, 1.0, motor.cylinders)
+    strengths = loudness[positions.astype(np.int64)] * own_strength[cylinder]
+    strengths *= (1.0 + motor.strength_jitter * rng.standard_normal(n_pulses)).clip(0.05, None)
+    strengths *= rng.random(n_pulses) >= motor.misfire
+    off = own_place[cylinder] + motor.timing_jitter * rng.standard_normal(n_pulses)
+    return _pulse_row(positions + off * periods, strengths, length)
+
+
+def _log_uniform(low: float, high: float, rng: Generator) -> float:
+    """Return a number whose logarithm is even between two bounds."""
+    return low * math.exp(math.log(high / low) * rng.random())
+
+
+def random_saw(rng: Generator) -> SawSetting:
+    """Return a saw of some make in somebody's hands, somewhere near by."""
+    cut_rpm = rng.uniform(6_500.0, 10_800.0)
+    cut_share = rng.uniform(0.3, 0.95)
+    scale = _log_uniform(0.7, 1.4, rng)
+    return SawSetting(
+        idle_rpm=rng.uniform(2_500.0, 3_300.0),
+        cut_rpm=cut_rpm,
+        free_rpm=min(cut_rpm * rng.uniform(1.1, 1.45), 14_000.0),
+        cut_share=cut_share,
+        idle_share=rng.uniform(0.0, 0.5) * (1.0 - cut_share),
+        wobble=rng.uniform(0.01, 0.09),
+        wobble_hz=rng.uniform(0.4, 3.0),
+        spool_up_s=rng.uniform(0.08, 0.3),
+        spool_down_s=rng.uniform(0.15, 0.6),
+        strength_jitter=rng.uniform(0.02, 0.18),
+        timing_jitter=rng.uniform(0.002, 0.015),
+        four_stroking=rng.uniform(0.0, 0.7),
+        pulse_hz=_log_uniform(500.0, 2_000.0, rng),
+        tilt_db=rng.uniform(6.0, 14.0),
+        resonances_hz=tuple(
+            scale * centre_hz * _log_uniform(0.8, 1.25, rng) for centre_hz in (320.0, 780.0, 1_650.0, 2_900.0)
+        ),
+        resonance_q=rng.uniform(2.0, 7.0),
+        exhaust_noise=_log_uniform(0.2, 1.1, rng),
+        chain_noise=_log_uniform(0.1, 0.8, rng),
+        chain_hz=rng.uniform(2_800.0, 6_000.0),
+        distance_m=_log_uniform(2.0, 120.0, rng),
+        reverb=rng.uniform(0.0, 0.6),
+        reverb_s=rng.uniform(0.15, 1.2),
+    )
+
+
+def random_engine(rng: Generator) -> EngineSetting:
+    """Return a truck, car, motorbike, tractor or generator."""
+    kinds = (_truck, _car, _motorbike, _tractor, _generator)
+    return kinds[int(rng.random() * len(kinds))](rng)
+
+
+def _truck(rng: Generator) -> EngineSetting:
+    """Return a heavy diesel of six cylinders, mostly."""
+    rpm = rng.uniform(500.0, 900.0)
+    passing = rng.random() < 0.4
+    if passing:
+        rpm = rng.uniform(1_000.0, 1_700.0)
+    return EngineSetting(
+        cylinders=6 if rng.random() < 0.7 else 4,
+        rpm=rpm,
+        rev_rpm=max(rpm, rng.uniform(1_200.0, 2_400.0)),
+        rev_share=rng.uniform(0.0, 0.7),
+        wobble=rng.uniform(0.003, 0.03),
+        wobble_hz=rng.uniform(0.3, 2.0),
+        spool_s=rng.uniform(0.4, 1.5),
+        strength_jitter=rng.uniform(0.05, 0.25),
+        imbalance=rng.uniform(0.05, 0.3),
+        pulse_hz=_log_uniform(100.0, 300.0, rng),
+        tilt_db=rng.uniform(7.0, 13.0),
+        resonances_hz=(rng.uniform(60.0, 120.0), rng.uniform(150.0, 350.0), rng.uniform(400.0, 900.0)),
+        resonance_q=rng.uniform(1.5, 5.0),
+        exhaust_noise=_log_uniform(0.1, 0.5, rng),
+        knock=_log_uniform(0.08, 0.5, rng),
+        knock_hz=_log_uniform(900.0, 2_800.0, rng),
+        fan_noise=_log_uniform(0.05, 0.4, rng),
+        whine=_log_uniform(0.005, 0.08, rng),
+        whine_ratio=rng.uniform(8.0, 40.0),
+        speed_m_s=rng.uniform(4.0, 20.0) if passing else 0.0,
+        distance_m=_log_uniform(5.0, 80.0, rng),
+        reverb=rng.uniform(0.0, 0.5),
+        reverb_s=rng.uniform(0.15, 1.0),
+    )
+
+
+def _car(rng: Generator) -> EngineSetting:
+    """Return a car or pick-up, petrol or diesel."""
+    is_diesel = rng.random() < 0.35
+    passing = rng.random() < 0.4
+    rpm = rng.uniform(1_500.0, 3_000.0) if passing else rng.uniform(650.0, 1_100.0)
+    return EngineSetting(
+        cylinders=(3, 4, 4, 4, 6, 8)[int(rng.random() * 6)],
+        rpm=rpm,
+        rev_rpm=max(rpm, rng.uniform(1_800.0, 5_000.0)),
+        rev_share=rng.uniform(0.0, 0.6),
+        wobble=rng.uniform(0.004, 0.03),
+        wobble_hz=rng.uniform(0.3, 2.0),
+        spool_s=rng.uniform(0.2, 0.8),
+        strength_jitter=rng.uniform(0.04, 0.2),
+        imbalance=rng.uniform(0.03, 0.25),
+        misfire=rng.uniform(0.0, 0.03),
+        pulse_hz=_log_uniform(100.0, 450.0, rng),
+        tilt_db=rng.uniform(7.0, 14.0),
+        resonances_hz=(rng.uniform(70.0, 150.0), rng.uniform(180.0, 450.0), rng.uniform(500.0, 1_200.0)),
+        resonance_q=rng.uniform(1.5, 5.0),
+        exhaust_noise=_log_uniform(0.08, 0.5, rng),
+        knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.01, 0.1, rng),
+        knock_hz=_log_uniform(1_200.0, 3_200.0, rng),
+        fan_noise=_log_uniform(0.2, 0.9, rng) if passing else _log_uniform(0.05, 0.35, rng),
+        whine=_log_uniform(0.005, 0.06, rng),
+        whine_ratio=rng.uniform(6.0, 30.0),
+        speed_m_s=rng.uniform(6.0, 28.0) if passing else 0.0,
+        distance_m=_log_uniform(3.0, 60.0, rng),
+        reverb=rng.uniform(0.0, 0.4),
+        reverb_s=rng.uniform(0.15, 0.8),
+    )
+
+
+def _motorbike(rng: Generator) -> EngineSetting:
+    """Return a motorbike or moped: one or two cylinders, two strokes or four."""
+    strokes = 2 if rng.random() < 0.3 else 4
+    cylinders = 1 if rng.random() < 0.6 else 2
+    passing = rng.random() < 0.5
+    rpm = rng.uniform(3_000.0, 5_500.0) if passing else rng.uniform(1_000.0, 1_800.0)
+    return EngineSetting(
+        strokes=strokes,
+        cylinders=cylinders,
+        rpm=rpm,
+        rev_rpm=max(rpm, rng.uniform(3_000.0, 7_500.0)),
+        rev_share=rng.uniform(0.1, 0.8),
+        wobble=rng.uniform(0.005, 0.05),
+        wobble_hz=rng.uniform(0.3, 2.5),
+        spool_s=rng.uniform(0.12, 0.5),
+        strength_jitter=rng.uniform(0.05, 0.3),
+        timing_jitter=rng.uniform(0.003, 0.02),
+        imbalance=rng.uniform(0.03, 0.3),
+        unevenness=rng.uniform(0.0, 0.3) if cylinders == 2 else 0.0,
+        misfire=rng.uniform(0.0, 0.05),
+        pulse_hz=_log_uniform(200.0, 900.0, rng),
+        tilt_db=rng.uniform(6.0, 12.0),
+        resonances_hz=(rng.uniform(100.0, 220.0), rng.uniform(300.0, 700.0), rng.uniform(900.0, 2_000.0)),
+        resonance_q=rng.uniform(1.5, 5.0),
+        exhaust_noise=_log_uniform(0.1, 0.6, rng),
+        knock=_log_uniform(0.02, 0.2, rng),
+        knock_hz=_log_uniform(1_500.0, 4_000.0, rng),
+        fan_noise=_log_uniform(0.03, 0.3, rng),
+        speed_m_s=rng.uniform(5.0, 25.0) if passing else 0.0,
+        distance_m=_log_uniform(3.0, 80.0, rng),
+        reverb=rng.uniform(0.0, 0.4),
+        reverb_s=rng.uniform(0.15, 1.0),
+    )
+
+
+def _tractor(rng: Generator) -> EngineSetting:
+    """Return a tractor or skidder: a slow, loud diesel of few cylinders under changing load."""
+    rpm = rng.uniform(700.0, 1_600.0)
+    return EngineSetting(
+        cylinders=(1, 2, 3, 4, 4, 6)[int(rng.random() * 6)],
+        rpm=rpm,
+        rev_rpm=max(rpm, rng.uniform(1_300.0, 2_400.0)),
+        rev_share=rng.uniform(0.1, 0.7),
+        wobble=rng.uniform(0.005, 0.04),
+        wobble_hz=rng.uniform(0.2, 1.5),
+        spool_s=rng.uniform(0.4, 1.5),
+        strength_jitter=rng.uniform(0.05, 0.25),
+        imbalance=rng.uniform(0.05, 0.3),
+        misfire=rng.uniform(0.0, 0.02),
+        pulse_hz=_log_uniform(120.0, 450.0, rng),
+        tilt_db=rng.uniform(6.0, 12.0),
+        resonances_hz=(rng.uniform(70.0, 140.0), rng.uniform(180.0, 420.0), rng.uniform(500.0, 1_100.0)),
+        resonance_q=rng.uniform(1.5, 5.0),
+        exhaust_noise=_log_uniform(0.1, 0.5, rng),
+        knock=_log_uniform(0.1, 0.6, rng),
+        knock_hz=_log_uniform(900.0, 2_800.0, rng),
+        fan_noise=_log_uniform(0.05, 0.4, rng),
+        whine=_log_uniform(0.005, 0.1, rng),
+        whine_ratio=rng.uniform(8.0, 40.0),
+        speed_m_s=rng.uniform(1.5, 6.0) if rng.random() < 0.3 else 0.0,
+        distance_m=_log_uniform(5.0, 120.0, rng),
+        reverb=rng.uniform(0.0, 0.5),
+        reverb_s=rng.uniform(0.15, 1.2),
+    )
+
+
+def _generator(rng: Generator) -> EngineSetting:
+    """Return a generator or pump: governed to a fixed speed (1,500 and 3,000, or 1,800 and 3,600 turns a minute)."""
+    rpm = (1_500.0, 3_000.0, 3_000.0, 1_800.0, 3_600.0)[int(rng.random() * 5)] * rng.uniform(0.98, 1.03)
+    is_diesel = rng.random() < 0.4
+    return EngineSetting(
+        cylinders=1 if rng.random() < 0.6 else (2, 3, 4)[int(rng.random() * 3)],
+        rpm=rpm,
+        rev_rpm=rpm,
+        rev_share=0.5,
+        wobble=rng.uniform(0.001, 0.01),
+        wobble_hz=rng.uniform(0.3, 2.5),
+        strength_jitter=rng.uniform(0.04, 0.2),
+        imbalance=rng.uniform(0.03, 0.25),
+        pulse_hz=_log_uniform(150.0, 700.0, rng),
+        tilt_db=rng.uniform(6.0, 12.0),
+        resonances_hz=(rng.uniform(90.0, 200.0), rng.uniform(250.0, 600.0), rng.uniform(700.0, 1_800.0)),
+        resonance_q=rng.uniform(1.5, 5.0),
+        exhaust_noise=_log_uniform(0.1, 0.6, rng),
+        knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.02, 0.15, rng),
+        knock_hz=_log_uniform(1_000.0, 3_000.0, rng),
+        fan_noise=_log_uniform(0.1, 0.6, rng),
+        whine=_log_uniform(0.005, 0.08, rng),
+        whine_ratio=rng.uniform(4.0, 30.0),
+        distance_m=_log_uniform(5.0, 150.0, rng),
+        reverb=rng.uniform(0.0, 0.5),
+        reverb_s=rng.uniform(0.15, 1.0),
+    )
+
+
+# --- the forest --------------------------------------------------------------------------------------------------
+
+
+def wind(duration_s: float, rng: Generator) -> Float32:
+    """Return wind in gusts: low roar with rustling leaves over it; float32, at the middle of FOREST_DBFS."""
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    gusts = _wander(_control_points(n_samples), rng.uniform(0.1, 0.5), _CONTROL_HZ, rng)
+    force = _to_samples(np.exp(rng.uniform(0.2, 0.6) * gusts), n_samples)
+    roar = _shaped(
+        _spectrum(_noise(n_samples, rng), length),
+        _slope(_log_uniform(80.0, 400.0, rng), 7.0) * _high_pass(50.0),
+        length,
+    )
+    leaves_shape = _band(_log_uniform(1_500.0, 4_500.0, rng), rng.uniform(0.7, 1.3))
+    leaves = _shaped(_spectrum(_noise(n_samples, rng), length), leaves_shape, length)
+    share = _log_uniform(0.03, 0.6, rng)
+    roaring = _samples(roar, length, n_samples) * force
+    rustling = _samples(_scaled_to(leaves, share, _power(roar)), length, n_samples) * np.square(force)
+    return _at_level(roaring + rustling, _FOREST_MIDDLE)
+
+
+_FOREST_MIDDLE = sum(FOREST_DBFS) / 2.0
+
+
+def rain(duration_s: float, rng: Generator) -> Float32:
+    """Return rain on leaves: a broad hiss and single drops; float32, at the middle of FOREST_DBFS."""
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    drops_hz = _log_uniform(30.0, 1_500.0, rng)
+    n_drops = max(1, int(drops_hz * n_samples / SAMPLE_RATE))
+    positions = np.sort(rng.random(n_drops)) * (n_samples - 1)
+    strengths = rng.exponential(1.0, n_drops) ** 1.5 * np.where(rng.random(n_drops) < 0.5, -1.0, 1.0)
+    centres_hz = (_log_uniform(700.0, 1_500.0, rng), _log_uniform(1_800.0, 4_000.0, rng))
+    patter = _shaped(
+        _pulse_row(positions, strengths, length),
+        _ringing(centres_hz, 1.5, (1.0, 1.0), 0.3) * _slope(5_000.0, 6.0) * _high_pass(400.0),
+        length,
+    )
+    steady = _to_samples(np.exp(0.15 * _wander(_control_points(n_samples), 0.3, _CONTROL_HZ, rng)), n_samples) * _noise(
+        n_samples, rng
+    )
+    hiss_shape = _band(_log_uniform(1_200.0, 4_000.0, rng), rng.uniform(1.0, 1.8)) * _high_pass(120.0)
+    hiss = _shaped(_spectrum(steady, length), hiss_shape, length)
+    spectrum = patter + _scaled_to(hiss, _log_uniform(0.5, 3.0, rng), _power(patter))
+    return _at_level(_samples(spectrum, length, n_samples), _FOREST_MIDDLE)
+
+
+def insects(duration_s: float, rng: Generator) -> Float32:
+    """Return a chorus of cicadas and one or two crickets near by; float32, at the middle of FOREST_DBFS."""
+    n_samples = _count(duration_s)
+    total = _cicadas(n_samples, rng)
+    for _ in range(1 + int(rng.random() * 2)):
+        total = total + _log_uniform(0.2, 1.5, rng) * _cricket(n_samples, rng)
+    return _at_level(total, _FOREST_MIDDLE)
+
+
+def _cicadas(n_samples: int, rng: Generator) -> Float64:
+    """Return a chorus: narrow bands of noise that swell slowly and buzz; RMS about 1."""
+    length = _fft_length(n_samples)
+    shape = np.zeros(len(_GRID_HZ))
+    for _ in range(1 + int(rng.random() * 3)):
+        centre_hz = _log_uniform(2_000.0, 7_200.0, rng)
+        width_hz = _log_uniform(60.0, 500.0, rng)
+        shape += rng.uniform(0.3, 1.0) * np.exp(-0.5 * np.square((_GRID_HZ - centre_hz) / width_hz))
+    chorus = _samples(_shaped(_spectrum(_noise(n_samples, rng), length), shape, length), length, n_samples)
+    chorus /= chorus.std() + 1e-12
+    swell = np.exp(0.4 * _wander(_control_points(n_samples), rng.uniform(0.05, 0.4), _CONTROL_HZ, rng))
+    # clicks of the drums, 40 to 250 a second: the rhythm of a motor, in the pitch of a cicada
+    depth = rng.uniform(0.0, 0.6)
+    clicks = _log_uniform(40.0, 250.0, rng) / SAMPLE_RATE * (2.0 * np.pi)
+    buzz = 1.0 + depth * np.cos(clicks * np.arange(n_samples, dtype=np.float32))
+    return np.asarray(chorus * buzz * _to_samples(swell, n_samples), np.float64)
+
+
+def _cricket(n_samples: int, rng: Generator) -> Float64:
+    """Return one cricket: a pure tone in pulses, the pulses in chirps or in an endless trill; peak about 1."""
+    seconds = np.arange(n_samples) / SAMPLE_RATE
+    pulses_hz = _log_uniform(14.0, 70.0, rng)
+    pulse = np.sin(np.pi * (pulses_hz * seconds % 1.0).astype(np.float32)) ** 2
+    if rng.random() < 0.7:
+        chirps_hz = _log_uniform(0.6, 4.0, rng)
+        pulse *= (chirps_hz * seconds + rng.random()) % 1.0 < rng.uniform(0.2, 0.7)
+    tone_hz = _log_uniform(2_200.0, 7_200.0, rng)
+    drift = 1.0 + 0.004 * _to_samples(_wander(_control_points(n_samples), 1.0, _CONTROL_HZ, rng), n_samples)
+    tone = np.sin(np.cumsum(drift) * (2.0 * np.pi * tone_hz / SAMPLE_RATE))
+    return np.asarray(pulse * tone, np.float64)
+
+
+def birds(duration_s: float, rng: Generator) -> Float32:
+    """Return a few birds that sing phrases of whistled syllables; float32, at the middle of FOREST_DBFS."""
+    n_samples = _count(duration_s)
+    total = np.zeros(n_samples)
+    for _ in range(1 + int(rng.random() * 3)):
+        _sing(total, rng)
+    if not total.any():  # nobody happened to sing in so short a time
+        _place(total, _syllable(rng), 0, 1.0)
+    length = _fft_length(n_samples)
+    spectrum = _echo(_spectrum(total, length), length, rng.uniform(0.1, 0.6), rng.uniform(0.3, 1.5), rng)
+    return _at_level(_samples(spectrum, length, n_samples), _FOREST_MIDDLE)
+
+
+def _sing(total: Float64, rng: Generator) -> None:
+    """Add one bird's phrases to the samples: its syllables return, as a bird's do."""
+    repertoire = [_syllable(rng) for _ in range(1 + int(rng.random() * 3))]
+    gap_s = rng.uniform(0.03, 0.25)
+    strength = _log_uniform(0.1, 1.0, rng)
+    at = int(rng.uniform(0.0, 3.0) * SAMPLE_RATE)
+    while at < len(total):
+        for index in range(1 + int(rng.random() * 8)):
+            syllable = repertoire[index % len(repertoire)]
+            _place(total, syllable, at, strength * rng.uniform(0.7, 1.0))
+            at += len(syllable) + int(gap_s * SAMPLE_RATE)
+        at += int(rng.uniform(0.5, 5.0) * SAMPLE_RATE)
+
+
+def _place(total: Float64, sound: Float64, at: int, gain: float) -> None:
+    """Add a sound at a place, as far as it fits."""
+    room = total[at : at + len(sound)]
+    room += gain * sound[: len(room)]
+
+
+def _syllable(rng: Generator) -> Float64:
+    """Return one syllable: a whistle that glides, bends and sometimes trembles; peak about 1."""
+    n_samples = int(_log_uniform(0.04, 0.45, rng) * SAMPLE_RATE)
+    place = np.linspace(0.0, 1.0, n_samples)
+    middle_hz = _log_uniform(900.0, 5_000.0, rng)
+    octaves = rng.uniform(-0.5, 0.5) * (place - 0.5) + rng.uniform(-0.35, 0.35) * np.sin(np.pi * place)
+    if rng.random() < 0.3:
+        octaves += rng.uniform(0.02, 0.1) * np.sin(
+            2.0 * np.pi * rng.uniform(15.0, 60.0) * place * n_samples / SAMPLE_RATE
+        )
+    phase = np.cumsum(middle_hz * 2.0**octaves) * (2.0 * np.pi / SAMPLE_RATE)
+    envelope = np.sin(np.pi * place) ** rng.uniform(0.4, 2.0)
+    overtone = rng.uniform(0.0, 0.3) if middle_hz < 2_500.0 else 0.0
+    return envelope * (np.sin(phase) + overtone * np.sin(2.0 * phase))
+
+
+def forest(duration_s: float, rng: Generator) -> Float32:
+    """Return a forest without people: a random mix of wind, insects, birds and rain.
+
+    Args:
+        duration_s: length in seconds.
+        rng: where all chance comes from.
+
+    Returns:
+        Shape (round(16,000 × duration_s),), float32, at a level within FOREST_DBFS.
+    """
+    total = wind(duration_s, rng).astype(np.float64) * _log_uniform(0.2, 1.5, rng)
+    for voice, chance in ((insects, 0.75), (birds, 0.7), (rain, 0.25)):
+        if rng.random() < chance:
+            total += voice(duration_s, rng) * _log_uniform(0.2, 1.5, rng)
+    return _at_level(total, rng.uniform(*FOREST_DBFS))
+
+
+# --- the bundled recording and the drill -------------------------------------------------------------------------
+
+
+def _faded(samples: Float32, seconds: float) -> Float32:
+    """Return samples that begin and end without a click."""
+    n_fade = min(int(seconds * SAMPLE_RATE), len(samples) // 2)
+    ramp = np.square(np.sin(np.linspace(0.0, np.pi / 2, n_fade, dtype=np.float32)))
+    faded = samples.copy()
+    faded[:n_fade] *= ramp
+    faded[len(faded) - n_fade :] *= ramp[::-1]
+    return faded
+
+
+def demo_scene() -> tuple[Float32, list[Event]]:
+    """Return the bundled recording and what is known to be in it.
+
+    Returns:
+        Forest for 12 s, a saw for 15 s at 12 dB over the forest under it (both RMS above 60 Hz), forest to the end at
+        45 s; shape (720,000,), float32. Always the same.
+    """
+    rng = np.random.Generator(np.random.PCG64(_DEMO_SEED))
+    total = _demo_forest(rng)
+    start, stop = round(DEMO_ONSET_S * SAMPLE_RATE), round(DEMO_OFFSET_S * SAMPLE_RATE)
+    saw = _faded(chainsaw(DEMO_OFFSET_S - DEMO_ONSET_S, rng, SawSetting()), 0.15)
+    gain_db = rms_dbfs(total[start:stop]) + DEMO_SNR_DB - rms_dbfs(saw)
+    total[start:stop] += saw * np.float32(10.0 ** (gain_db / 20.0))
+    return total, [Event(label="chainsaw", onset_s=DEMO_ONSET_S, offset_s=DEMO_OFFSET_S)]
+
+
+def _demo_forest(rng: Generator) -> Float32:
+    """Return the demo's forest: every voice but heavy rain, at -34 dBFS."""
+    mix = wind(DEMO_SECONDS, rng) + 0.6 * insects(DEMO_SECONDS, rng) + 0.8 * birds(DEMO_SECONDS, rng)
+    return _at_level((mix + 0.15 * rain(DEMO_SECONDS, rng)).astype(np.float64), -34.0)
+
+
+def drill_saw() -> Float32:
+    """Return 12 s of a saw that nobody could mistake, for playing to a device; always the same."""
+    rng = np.random.Generator(np.random.PCG64(_DRILL_SEED))
+    saw = SawSetting(cut_share=0.8, idle_share=0.0, distance_m=5.0, reverb=0.1)
+    return _faded(chainsaw(DRILL_SECONDS, rng, saw), 0.1)
+
+
+def write_demo(path: Path) -> None:
+    """Write the bundled recording as a WAV file."""
+    from agent.wav import write_wav
+
+    samples, _ = demo_scene()
+    write_wav(path, samples, SAMPLE_RATE)
