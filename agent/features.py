@@ -166,7 +166,7 @@ def window_features(frames: Float32) -> Float32:
 
 
 class LogMelStream:
-    """The streaming form of `log_mel`: each frame is computed once, however much windows overlap, and only if asked for.
+    """The streaming form of `log_mel`: a frame is computed once however windows overlap, and only if asked for.
 
     Memory is bounded: two windows of samples and one of frames.
     """

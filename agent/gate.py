@@ -1,14 +1,19 @@
 """Is this window worth the model's time?
 
-Two ingredients look at cells of half a second. WebRTC's voice detector, in its mode 2, hears most motors and lets
-much wind and rain pass by; a band-energy detector wants some low band above a noise floor. A cell in which both
-agree opens the gate for every window that it touches, and for a hang-over behind it, so that a short sound still
-fills k of n windows. Without `webrtcvad` the bands decide alone. The floor falls fast and rises by fractions of
-a decibel a minute: a steady saw cannot make itself the floor. One closed window in N is classified all the same,
-so that what the gate costs is known.
+A motor lasts; a bird, a branch, a gust mostly do not. So the gate looks at cells of half a second, measures some
+bands against a noise floor, and opens where one band stays above its floor for two seconds on end. Where WebRTC's
+voice detector (mode 2) agrees that something is there, a second and a half and half a decibel less will do: alone
+it would pass most of a forest and lose one weak saw in ten, together they pass half of the forest and lose none
+(docs/decisions.md has the table). Without `webrtcvad` the bands decide alone.
+
+The floor falls and rises slowly, and never rises by more than a few decibels over the quietest of the last hours:
+a steady saw cannot make itself the floor. One closed window in N is classified all the same, so that what the
+gate costs is known.
 """
 
+import functools
 import importlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -37,20 +42,30 @@ class GateConfig:
     vad_mode: int = 2
     """WebRTC aggressiveness 0-3; mode 3 loses a third of the saws under 0 dB."""
     vad_frames: int = 5
-    """Consecutive voiced frames of 30 ms that count as an opening."""
-    rise_db: float = 3.0
-    """Decibels above its noise floor that some band needs."""
+    """Consecutive voiced frames of 30 ms that make a cell a voiced one."""
+    rise_db: float = 3.5
+    """Decibels above its noise floor that some band needs..."""
+    rise_cells: int = 4
+    """...in this many cells (of half a second) on end."""
+    voiced_rise_db: float = 3.0
+    """The same where the voice detector agrees..."""
+    voiced_cells: int = 3
+    """...with its own number of cells."""
     band_min_hz: float = 100.0
     """Lowest frequency looked at: below is wind."""
-    band_max_hz: float = 2_000.0
-    """Highest frequency looked at: above are birds and insects, and a far saw has nothing there."""
-    n_bands: int = 8
+    band_max_hz: float = 4_000.0
+    """Highest frequency looked at: above are insects, and a far saw has nothing there."""
+    n_bands: int = 10
     """Bands between the two, equal on a logarithmic scale."""
-    floor_fall_db_s: float = 0.5
+    floor_fall_db_s: float = 0.03
     """Decibels per second by which the floor follows a quieter forest."""
-    floor_rise_db_min: float = 0.25
-    """Decibels per minute by which it follows a louder one."""
-    warm_up_s: float = 20.0
+    floor_rise_db_min: float = 2.0
+    """Decibels per minute by which it follows a louder one..."""
+    floor_lift_db: float = 6.0
+    """...up to this much above the base, which knows the quietest of the last hours..."""
+    base_rise_db_min: float = 0.1
+    """...and itself rises by this many decibels per minute."""
+    warm_up_s: float = 10.0
     """Seconds after the start in which everything passes: no floor is known yet."""
     hang_over_s: float = 1.5
     """Seconds for which windows stay open behind the last opening cell they touch."""
@@ -71,11 +86,16 @@ class GateConfig:
             vad_mode=fields.integer("vad_mode", 0, 3),
             vad_frames=fields.integer("vad_frames", 1, 16),
             rise_db=fields.number("rise_db", 0, 60),
+            rise_cells=fields.integer("rise_cells", 1, 20),
+            voiced_rise_db=fields.number("voiced_rise_db", 0, 60),
+            voiced_cells=fields.integer("voiced_cells", 1, 20),
             band_min_hz=fields.number("band_min_hz", 20, 8_000),
             band_max_hz=fields.number("band_max_hz", 20, 8_000),
             n_bands=fields.integer("n_bands", 1, 32),
-            floor_fall_db_s=fields.number("floor_fall_db_s", 0.01, 100),
+            floor_fall_db_s=fields.number("floor_fall_db_s", 0.001, 100),
             floor_rise_db_min=fields.number("floor_rise_db_min", 0, 60),
+            floor_lift_db=fields.number("floor_lift_db", 0, 60),
+            base_rise_db_min=fields.number("base_rise_db_min", 0, 60),
             warm_up_s=fields.number("warm_up_s", 0, 3_600),
             hang_over_s=fields.number("hang_over_s", 0, 60),
             sample_every=fields.integer("sample_every", 1, 10_000),
@@ -125,38 +145,51 @@ class VoicedRuns:
 
 
 class BandRise:
-    """Levels of a few bands over a floor that is quick to fall and slow to rise."""
+    """Levels of a few bands over a floor that a steady sound cannot raise for long."""
 
     def __init__(self, config: GateConfig) -> None:
-        """Lay out the bands; the floor is the first cell."""
-        self._config = config
+        """Lay out the bands; the floor begins at the first cell."""
         edges_hz = np.geomspace(config.band_min_hz, config.band_max_hz, config.n_bands + 1)
         edges = np.rint(edges_hz * _BAND_FFT / SAMPLE_RATE).astype(np.intp)
-        self._starts = edges[:-1]
-        self._widths = np.maximum(np.diff(edges), 1)
+        self._edges = np.maximum.accumulate(edges + np.arange(len(edges)) * (np.diff(edges, prepend=0) == 0))
+        self._widths = np.diff(self._edges)
         self._taper = np.hanning(_BAND_FFT).astype(np.float32)
         self._hop = (_CELL - _BAND_FFT) // (_BAND_HOPS - 1)
         cell_s = _CELL / SAMPLE_RATE
         self._fall_db = config.floor_fall_db_s * cell_s
         self._rise_db = config.floor_rise_db_min * cell_s / 60.0
-        self.floor_db: Float64 | None = None
-        """Decibels per band, shape (n_bands,)."""
+        self._base_rise_db = config.base_rise_db_min * cell_s / 60.0
+        self._lift_db = config.floor_lift_db
+        self._n_warm_up = max(1, round(config.warm_up_s / cell_s))
+        self._warm_up: list[Float64] = []
+        self._floor_db: Float64 | None = None
+        self._base_db: Float64 | None = None
 
-    def rise_db(self, cell: Float32) -> float:
-        """Return by how much the highest band stands over its floor, and let the floor follow."""
-        levels_db = self._levels_db(cell)
-        if self.floor_db is None:
-            self.floor_db = levels_db
-        above_db = levels_db - self.floor_db
-        self.floor_db = self.floor_db + above_db.clip(-self._fall_db, self._rise_db)
-        return float(above_db.max())
+    def above_db(self, levels_db: Float64) -> Float64 | None:
+        """Return by how much each band of a cell stands over its floor, shape (n_bands,), and let the floor follow.
 
-    def _levels_db(self, cell: Float32) -> Float64:
-        frames = np.lib.stride_tricks.sliding_window_view(cell, _BAND_FFT)[:: self._hop]  # (n_hops, n_fft)
-        spectrum = np.fft.rfft(frames * self._taper)
-        power = (np.square(spectrum.real) + np.square(spectrum.imag)).mean(axis=0)  # (n_bins,)
-        sums = np.add.reduceat(power, np.append(self._starts, self._starts[-1] + self._widths[-1]))[:-1]
-        return 10.0 * np.log10(sums / self._widths + 1e-9)
+        None while the first cells are still being heard; their median is the first floor.
+        """
+        if self._floor_db is None or self._base_db is None:
+            self._warm_up.append(levels_db)
+            if len(self._warm_up) >= self._n_warm_up:
+                self._floor_db = self._base_db = np.median(self._warm_up, axis=0)
+                self._warm_up = []
+            return None
+        above_db = levels_db - self._floor_db
+        self._base_db = self._base_db + (levels_db - self._base_db).clip(-self._fall_db, self._base_rise_db)
+        followed_db = self._floor_db + above_db.clip(-self._fall_db, self._rise_db)
+        self._floor_db = np.minimum(followed_db, self._base_db + self._lift_db)
+        return above_db
+
+    def levels_db(self, cells: Float32) -> Float64:
+        """Return decibels per band of each cell, shape (n_cells, n_bands), from cells of shape (n_cells, samples)."""
+        frames = np.lib.stride_tricks.sliding_window_view(cells, _BAND_FFT, axis=1)[:, :: self._hop]
+        spectrum = np.fft.rfft(frames * self._taper)  # (n_cells, n_frames, n_bins)
+        power = (np.square(spectrum.real) + np.square(spectrum.imag)).mean(axis=1)  # (n_cells, n_bins)
+        sums: Float64 = np.add.reduceat(power, self._edges, axis=1)[:, :-1]
+        levels_db: Float64 = 10.0 * np.log10(sums / self._widths + 1e-9)
+        return levels_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +211,9 @@ class Gate:
         self._runs = None if vad is None else VoicedRuns(vad, config.vad_frames)
         self._bands = BandRise(config)
         self._pending = np.empty(0, np.float32)
-        self._heard = 0
+        self._recent: deque[Float64] = deque(maxlen=max(config.rise_cells, config.voiced_cells))
         self._last_open: int | None = None
         self._closed = 0
-        self._warm_up = round(config.warm_up_s * SAMPLE_RATE)
         self._hang_over = round(config.hang_over_s * SAMPLE_RATE)
         self._start = 0
 
@@ -191,25 +223,40 @@ class Gate:
         return "bands" if self._runs is None else f"webrtc-{self._config.vad_mode}+bands"
 
     def reset(self, start: int) -> None:
-        """Audio was lost: cells begin anew at this sample clock; the floor and the warm-up stay."""
+        """Audio was lost: cells begin anew at this sample clock; the floor stays."""
         self._pending = np.empty(0, np.float32)
+        self._recent.clear()
         self._start = start
 
     def push(self, samples: Float32) -> None:
         """Look at the cells that these samples complete."""
         pending = np.concatenate([self._pending, samples]) if len(self._pending) else samples
         n_cells = len(pending) // _CELL
-        for cell_idx in range(n_cells):
-            self._look(pending[cell_idx * _CELL : (cell_idx + 1) * _CELL])
+        cells = pending[: n_cells * _CELL].reshape(n_cells, _CELL)
+        for cell, levels_db in zip(cells, self._bands.levels_db(cells), strict=True):
+            self._look(cell, levels_db)
         self._pending = pending[n_cells * _CELL :].copy()
 
-    def _look(self, cell: Float32) -> None:
-        rises = self._bands.rise_db(cell) >= self._config.rise_db
-        voiced = self._runs is None or self._runs.voiced(cell)
+    def _look(self, cell: Float32, levels_db: Float64) -> None:
+        config = self._config
+        above_db = self._bands.above_db(levels_db)
+        voiced = self._runs is not None and self._runs.voiced(cell)
         self._start += len(cell)
-        self._heard += len(cell)
-        if (rises and voiced) or self._heard <= self._warm_up:
+        if above_db is None:
+            self._last_open = self._start  # no floor is known yet: everything passes
+            return
+        self._recent.append(above_db)
+        if self._lasts(config.rise_cells, config.rise_db) or (
+            voiced and self._lasts(config.voiced_cells, config.voiced_rise_db)
+        ):
             self._last_open = self._start
+
+    def _lasts(self, n_cells: int, rise_db: float) -> bool:
+        """Say whether one band stood this high over its floor in each of the last cells."""
+        if len(self._recent) < n_cells:
+            return False
+        lasting_db = functools.reduce(np.minimum, list(self._recent)[-n_cells:])  # (n_bands,)
+        return bool(lasting_db.max() >= rise_db)
 
     def verdict(self, window_start: int) -> GateVerdict:
         """Return what to do with the window that begins at this sample clock.

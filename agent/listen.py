@@ -88,6 +88,11 @@ class Listener:
             yield self._window(start, start + window_samples, level)
             self._stream.forget(self._start)
 
+    @property
+    def heard(self) -> int:
+        """Return the sample clock behind the last block."""
+        return self._heard
+
     def finish(self) -> tuple[Detection, ...]:
         """Close the events that are open when the audio ends."""
         return tuple(self.decider.finish(self._heard))

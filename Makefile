@@ -1,0 +1,89 @@
+# Every target below with `##` is listed by plain `make`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+DATA ?= ../shared/data
+WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
+PEERS ?= ../shared/peers
+RECIPE ?= model_export/recipes/rainforest.yaml
+SOURCE ?= demo
+ONCE ?=
+
+# one environment for running, one with everything for tests and training
+RUN := .venv
+DEV := .venv-dev
+RUN_READY := $(RUN)/.ready
+DEV_READY := $(DEV)/.ready
+export OPENBLAS_NUM_THREADS = 1
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+define environment
+	@echo "setting up $(1) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: expected 3.11 or newer; try make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(1) || { echo "cannot make a virtual environment: install python3-venv" >&2; exit 2; }
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r constraints/$(2).txt
+	@touch $(1)/.ready
+endef
+
+$(RUN_READY): constraints/run.txt
+	$(call environment,$(RUN),run)
+
+$(DEV_READY): constraints/dev.txt
+	$(call environment,$(DEV),dev)
+
+setup: $(RUN_READY) ## Make the environment that `make run` needs
+
+run: $(RUN_READY) ## Station, agent, a forest with a saw in it: the whole job here (ONCE=1, SOURCE=mic)
+	@$(RUN)/bin/python -m deploy run --source $(SOURCE) $(if $(ONCE),--once)
+
+test: $(DEV_READY) ## Run the whole suite, real data included where it is
+	@$(DEV)/bin/python -m pytest --durations 10
+
+check: $(DEV_READY) format-check lint types ## Format, lint, types and the fast tests: before each commit
+	@$(DEV)/bin/python -m pytest -q -m "not slow and not browser"
+
+format: $(DEV_READY) ## Format the code
+	@$(DEV)/bin/ruff format .
+
+format-check: $(DEV_READY)
+	@$(DEV)/bin/ruff format --check --quiet .
+
+lint: $(DEV_READY) ## Lint; also keeps training packages out of the agent
+	@$(DEV)/bin/ruff check --quiet .
+
+types: $(DEV_READY) ## mypy strict everywhere, pyright strict on the agent
+	@$(DEV)/bin/mypy
+	@$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python >/tmp/pyright.$$$$ || { cat /tmp/pyright.$$$$; rm /tmp/pyright.$$$$; exit 1; }; rm -f /tmp/pyright.$$$$
+
+coverage: $(DEV_READY) ## Branch coverage of the suite
+	@$(DEV)/bin/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.14 at hand
+	@bash tests/pythons.sh
+
+bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
+	@$(DEV)/bin/python tests/bench.py --peers $(PEERS)
+
+tracks: $(DEV_READY) ## Build the held-out soundscapes from DATA
+	@$(DEV)/bin/python -m model_export tracks --data $(DATA) --out var/tracks
+
+evaluate: tracks ## Held-out recall and false alerts of the shipped model, through the agent
+	@$(DEV)/bin/python -m model_export evaluate --tracks var/tracks
+
+export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS=file RECIPE=file
+	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+wheel: $(DEV_READY) ## Build the wheel
+	@$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
+	@bash constraints/lock.sh
+
+clean: ## Remove what was built; keeps var/ (databases, caches)
+	@rm -rf $(RUN) $(DEV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup run test check format format-check lint types coverage pythons bench tracks evaluate export-tflite wheel lock clean

@@ -1,0 +1,231 @@
+"""The device's configuration: one YAML file, read once, checked whole, handed down in parts.
+
+An unknown key is an error, not a surprise in the forest: the agent does not start (exit 2) and says what it expected.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from agent.alert import Position
+from agent.errors import ConfigError, FieldError
+from agent.fields import Fields, shown
+from agent.manifest import BUNDLED_MODEL
+from agent.signing import DEVICE_ID
+
+Part = TypeVar("Part")
+
+CAPTURE_KINDS = ("auto", "sounddevice", "pipe", "file")
+LARGEST_CONFIG_BYTES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceConfig:
+    """Which device this is and where it hangs."""
+
+    id: str = "unnamed"
+    """The name under which the station knows it: small letters, digits, '.', '_' and '-'."""
+    position: Position | None = None
+    """Where it hangs; alerts carry it."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "DeviceConfig":
+        """Read `device`."""
+        name = fields.text("id", longest=63, shortest=1)
+        if not DEVICE_ID.fullmatch(name):
+            raise FieldError(fields.name("id"), f"is {shown(name)}, expected small letters, digits, '.', '_' and '-'")
+        position = Position.parse(fields.sub("position")) if fields.has("position") else None
+        return cls(id=name, position=position)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureConfig:
+    """Where sound comes from."""
+
+    source: str = "auto"
+    """`auto`: sounddevice, else parec, else arecord; `pipe`: a command that writes s16le; `file`: a recording."""
+    device: str | None = None
+    """Part of the microphone's name; the first input if empty. Names stay when numbers change."""
+    command: tuple[str, ...] = ()
+    """The command of `pipe`, as a list of words."""
+    path: Path | None = None
+    """The recording of `file`."""
+    sample_rate: int = 48_000
+    """Samples per second that `pipe` writes; other sources know their own."""
+    ring_s: float = 12.0
+    """Seconds of audio kept while the listener is busy; then the oldest is lost, and counted."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "CaptureConfig":
+        """Read `capture`; what the source needs must be there."""
+        default = cls()
+        config = cls(
+            source=fields.choice("source", CAPTURE_KINDS) if fields.has("source") else default.source,
+            device=fields.text("device") if fields.has("device") else None,
+            command=fields.texts("command") if fields.has("command") else (),
+            path=Path(fields.text("path", longest=4_096)) if fields.has("path") else None,
+            sample_rate=fields.integer("sample_rate", 8_000, 384_000)
+            if fields.has("sample_rate")
+            else default.sample_rate,
+            ring_s=fields.number("ring_s", 10, 600) if fields.has("ring_s") else default.ring_s,
+        )
+        if config.source == "pipe" and not config.command:
+            raise FieldError(fields.name("command"), "is missing, expected the words of a command, for source: pipe")
+        if config.source == "file" and config.path is None:
+            raise FieldError(fields.name("path"), "is missing, expected a recording, for source: file")
+        return config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListenConfig:
+    """What the agent does with sound."""
+
+    model: Path = BUNDLED_MODEL
+    """The .tflite file; its manifest lies beside it and ends in .json."""
+    gate: bool = True
+    """Whether windows in which nothing happens are kept from the model."""
+    vad: bool = True
+    """Whether the gate uses WebRTC's detector where it is installed."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "ListenConfig":
+        """Read `listen`."""
+        return cls(
+            model=Path(fields.text("model", longest=4_096)) if fields.has("model") else BUNDLED_MODEL,
+            gate=fields.flag("gate") if fields.has("gate") else True,
+            vad=fields.flag("vad") if fields.has("vad") else True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StationConfig:
+    """Where alerts go."""
+
+    urls: tuple[str, ...] = ()
+    """Base stations, tried in this order: https://…; plain http is for this machine alone."""
+    key_file: Path | None = None
+    """The device's key, readable by the agent alone; never in this file."""
+    ca_file: Path | None = None
+    """The station's own certificate authority, if it has one."""
+    heartbeat_s: float = 300.0
+    """Seconds between heartbeats."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "StationConfig":
+        """Read `station`."""
+        urls = fields.texts("urls", longest=8) if fields.has("urls") else ()
+        for url in urls:
+            if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+                raise FieldError(
+                    fields.name("urls"), f"holds {shown(url)}, expected https:// (http:// on loopback only)"
+                )
+        key_file = Path(fields.text("key_file", longest=4_096)) if fields.has("key_file") else None
+        if urls and key_file is None:
+            raise FieldError(
+                fields.name("key_file"), "is missing, expected the device's key file, since there are urls"
+            )
+        return cls(
+            urls=urls,
+            key_file=key_file,
+            ca_file=Path(fields.text("ca_file", longest=4_096)) if fields.has("ca_file") else None,
+            heartbeat_s=fields.number("heartbeat_s", 1, 86_400) if fields.has("heartbeat_s") else 300.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """What the agent may keep on disk, and where."""
+
+    folder: Path = Path("var/agent")
+    """Outbox, journal and counter lie here."""
+    outbox_mb: float = 50.0
+    """Bound of the outbox; alerts are the last to go."""
+    journal_mb: float = 64.0
+    """Bound of the field log; the oldest goes first."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "StorageConfig":
+        """Read `storage`."""
+        return cls(
+            folder=Path(fields.text("folder", longest=4_096)) if fields.has("folder") else cls().folder,
+            outbox_mb=fields.number("outbox_mb", 1, 10_000) if fields.has("outbox_mb") else 50.0,
+            journal_mb=fields.number("journal_mb", 1, 100_000) if fields.has("journal_mb") else 64.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentConfig:
+    """The whole file, a part per stage."""
+
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    listen: ListenConfig = field(default_factory=ListenConfig)
+    station: StationConfig = field(default_factory=StationConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    @classmethod
+    def parse(cls, document: object, folder: Path) -> "AgentConfig":
+        """Read a parsed YAML document; relative paths count from `folder`, where the file lies."""
+        fields = Fields(document)
+        schema = fields.integer("schema", 1, 1) if fields.has("schema") else 1
+        assert schema == 1
+        device = _part(fields, "device", DeviceConfig.parse, DeviceConfig())
+        capture = _part(fields, "capture", CaptureConfig.parse, CaptureConfig())
+        listen = _part(fields, "listen", ListenConfig.parse, ListenConfig())
+        station = _part(fields, "station", StationConfig.parse, StationConfig())
+        storage = _part(fields, "storage", StorageConfig.parse, StorageConfig())
+        fields.done()
+        return _rooted(cls(device=device, capture=capture, listen=listen, station=station, storage=storage), folder)
+
+
+def _part(fields: Fields, key: str, parse: Callable[[Fields], Part], default: Part) -> Part:
+    """Read one section, all of whose keys must be known; a missing section is its defaults."""
+    if not fields.has(key):
+        return default
+    section = fields.sub(key)
+    part = parse(section)
+    section.done()
+    return part
+
+
+def _rooted(config: AgentConfig, folder: Path) -> AgentConfig:
+    """Return the same configuration with its paths made absolute."""
+
+    def under(path: Path | None) -> Path | None:
+        return None if path is None else folder / path.expanduser()
+
+    return replace(
+        config,
+        capture=replace(config.capture, path=under(config.capture.path)),
+        listen=replace(config.listen, model=folder / config.listen.model.expanduser()),
+        station=replace(config.station, key_file=under(config.station.key_file), ca_file=under(config.station.ca_file)),
+        storage=replace(config.storage, folder=folder / config.storage.folder.expanduser()),
+    )
+
+
+def read_config(path: Path) -> AgentConfig:
+    """Read the configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or one key is wrong: the text names file, key, value and what
+            was expected.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
+    if len(content) > LARGEST_CONFIG_BYTES:
+        raise ConfigError(
+            f"{path}: has {len(content)} bytes, expected a configuration of at most {LARGEST_CONFIG_BYTES}"
+        )
+    try:
+        document: object = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from error
+    try:
+        return AgentConfig.parse({} if document is None else document, path.parent.resolve())
+    except FieldError as error:
+        raise ConfigError(f"{path}: {error}") from error
