@@ -85,8 +85,8 @@ class Fields:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
+            or not low <= value <= high  # first: a whole number of 400 digits is no float
             or not math.isfinite(value)
-            or not low <= value <= high
         ):
             raise FieldError(self.name(key), f"is {shown(value)}, expected a number from {low:g} to {high:g}")
         return float(value)

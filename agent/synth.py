@@ -19,7 +19,8 @@ from agent.errors import FieldError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Complex = NDArray[np.complex128]
+Complex = NDArray[np.complex64]
+Response = NDArray[np.complex128]
 Generator = np.random.Generator
 
 SYNTH_VERSION = 1
@@ -46,6 +47,8 @@ _CONTROL_HZ = 100.0  # speed curves are drawn at this rate and interpolated
 _GRID_HZ = np.linspace(0.0, SAMPLE_RATE / 2, 1025)  # filters are drawn here: finer than any resonance used
 _PEAK = 0.95
 _SOUND_M_S = 340.0
+_SPROCKET_TEETH = 7
+_FOREST_MIDDLE = sum(FOREST_DBFS) / 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +97,8 @@ class SawSetting:
     """How fast it falls above, dB per octave."""
     resonances_hz: tuple[float, ...] = (320.0, 780.0, 1_650.0, 2_900.0)
     """Muffler, housing and intake resonances, hertz."""
+    resonance_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    """Strength of each resonance, relative."""
     resonance_q: float = 4.0
     """Sharpness of the resonances."""
     exhaust_noise: float = 0.45
@@ -112,7 +117,7 @@ class SawSetting:
     def __post_init__(self) -> None:
         """Refuse a saw that nobody could build."""
         _check(self, _SAW_BOUNDS)
-        _check_resonances("SawSetting", self.resonances_hz)
+        _check_resonances("SawSetting", self.resonances_hz, self.resonance_gains)
         if not self.idle_rpm < self.cut_rpm <= self.free_rpm:
             raise FieldError(
                 "SawSetting.cut_rpm",
@@ -158,6 +163,8 @@ class EngineSetting:
     """How fast it falls above, dB per octave."""
     resonances_hz: tuple[float, ...] = (95.0, 240.0, 620.0)
     """Exhaust and body resonances, hertz."""
+    resonance_gains: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """Strength of each resonance, relative."""
     resonance_q: float = 3.0
     """Sharpness of the resonances."""
     exhaust_noise: float = 0.2
@@ -184,7 +191,7 @@ class EngineSetting:
     def __post_init__(self) -> None:
         """Refuse a motor that nobody could build."""
         _check(self, _ENGINE_BOUNDS)
-        _check_resonances("EngineSetting", self.resonances_hz)
+        _check_resonances("EngineSetting", self.resonances_hz, self.resonance_gains)
         if self.strokes not in (2, 4):
             raise FieldError("EngineSetting.strokes", f"is {self.strokes}, expected 2 or 4")
         if self.rev_rpm < self.rpm:
@@ -257,10 +264,12 @@ def _check(setting: SawSetting | EngineSetting, bounds: dict[str, tuple[float, f
             raise FieldError(f"{type(setting).__name__}.{key}", f"is {value:g}, expected {low:g} to {high:g}")
 
 
-def _check_resonances(owner: str, resonances_hz: Sequence[float]) -> None:
-    """Raise FieldError unless there are resonances, all between 40 Hz and the highest that 16 kHz can carry."""
+def _check_resonances(owner: str, resonances_hz: Sequence[float], gains: Sequence[float]) -> None:
+    """Raise FieldError unless there are resonances that 16 kHz can carry, each with its gain."""
     if not resonances_hz or not all(40.0 <= hz <= SAMPLE_RATE / 2 for hz in resonances_hz):
         raise FieldError(f"{owner}.resonances_hz", f"is {resonances_hz}, expected one or more of 40 to 8000")
+    if len(gains) != len(resonances_hz) or not all(0.0 <= gain <= 10.0 for gain in gains):
+        raise FieldError(f"{owner}.resonance_gains", f"is {gains}, expected {len(resonances_hz)} numbers from 0 to 10")
 
 
 # --- what all sounds share ---------------------------------------------------------------------------------------
@@ -302,17 +311,18 @@ def _noise(n_samples: int, rng: Generator) -> Float32:
 
 def _spectrum(samples: Float32 | Float64, length: int) -> Complex:
     """Return the transform of samples padded to `length`, shape (length // 2 + 1,)."""
-    return np.asarray(np.fft.rfft(samples, length), np.complex128)
+    return np.fft.rfft(samples.astype(np.float32, copy=False), length).astype(np.complex64, copy=False)
 
 
-def _shaped(spectrum: Complex, shape: Float64 | Complex, length: int) -> Complex:
+def _shaped(spectrum: Complex, shape: Float64 | Response, length: int) -> Complex:
     """Return a spectrum times a filter that was drawn on the coarse grid."""
-    return spectrum * np.interp(_bins_hz(length), _GRID_HZ, shape)
+    fine = np.interp(_bins_hz(length), _GRID_HZ, shape)
+    return spectrum * fine.astype(np.complex64 if np.iscomplexobj(shape) else np.float32)
 
 
-def _samples(spectrum: Complex, length: int, n_samples: int) -> Float64:
+def _samples(spectrum: Complex, length: int, n_samples: int) -> Float32:
     """Return the first samples of a spectrum's inverse."""
-    return np.fft.irfft(spectrum, length)[:n_samples]
+    return np.fft.irfft(spectrum, length)[:n_samples].astype(np.float32, copy=False)
 
 
 def _power(spectrum: Complex) -> float:
@@ -323,7 +333,7 @@ def _power(spectrum: Complex) -> float:
 def _scaled_to(spectrum: Complex, share: float, reference_power: float) -> Complex:
     """Return a spectrum whose RMS is `share` of a reference's."""
     power = _power(spectrum)
-    return spectrum * (share * math.sqrt(reference_power / power) if power > 0.0 else 0.0)
+    return spectrum * np.float32(share * math.sqrt(reference_power / power) if power > 0.0 else 0.0)
 
 
 def _high_pass(corner_hz: float) -> Float64:
@@ -343,7 +353,7 @@ def _slope(corner_hz: float, db_per_octave: float) -> Float64:
     return (1.0 + np.square(_GRID_HZ / corner_hz)) ** (-db_per_octave / 12.041)
 
 
-def _ringing(resonances_hz: Sequence[float], q: float, gains: Sequence[float], direct: float) -> Complex:
+def _ringing(resonances_hz: Sequence[float], q: float, gains: Sequence[float], direct: float) -> Response:
     """Return resonators beside a direct path, on the grid; causal, so that a pulse rings after it, not before."""
     response = np.full(len(_GRID_HZ), direct, np.complex128)
     for centre_hz, gain in zip(resonances_hz, gains, strict=True):
@@ -362,9 +372,9 @@ def _way(distance_m: float) -> Float64:
 def _echo(spectrum: Complex, length: int, reverb: float, reverb_s: float, rng: Generator) -> Complex:
     """Return a spectrum with a diffuse tail added, duller than the direct sound."""
     n_tail = min(length, max(2, int(reverb_s * SAMPLE_RATE)))
-    tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail))
-    tail *= reverb / math.sqrt(float(np.square(tail).sum()))
-    return spectrum * (1.0 + _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length))
+    tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail, dtype=np.float32))
+    tail *= np.float32(reverb / math.sqrt(float(np.square(tail).sum())))
+    return spectrum * (np.float32(1.0) + _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length))
 
 
 def _interpolated(places: Float64, knots: Float64) -> Float64:
@@ -379,9 +389,10 @@ def _wander(n_points: int, swings_hz: float, points_hz: float, rng: Generator) -
     return _interpolated(np.arange(n_points, dtype=np.float64) * knots_per_point + rng.random(), knots)
 
 
-def _to_samples(control: Float64, n_samples: int) -> Float64:
+def _to_samples(control: Float64, n_samples: int) -> Float32:
     """Return a curve drawn at the control rate, at every sample."""
-    return _interpolated(np.arange(n_samples, dtype=np.float64) * (_CONTROL_HZ / SAMPLE_RATE), control)
+    places = np.arange(n_samples, dtype=np.float64) * (_CONTROL_HZ / SAMPLE_RATE)
+    return _interpolated(places, control).astype(np.float32)
 
 
 def _control_points(n_samples: int) -> int:
@@ -404,15 +415,20 @@ def rms_dbfs(samples: Float32 | Float64) -> float:
     return 10.0 * math.log10(max(power, 1e-12))
 
 
-def _at_level(samples: Float64, dbfs: float) -> Float32:
+def _unit(samples: Float32) -> Float32:
+    """Return samples scaled to RMS 1; silence stays silence."""
+    rms = math.sqrt(float(np.square(samples).mean()))
+    return samples * np.float32(1.0 / max(rms, 1e-12))
+
+
+def _at_level(samples: Float32, dbfs: float) -> Float32:
     """Return samples without DC at a level, or lower where the peaks would clip."""
     centred = samples - samples.mean()
     gain = 10.0 ** ((dbfs - rms_dbfs(centred)) / 20.0)
     peak = float(np.abs(centred).max())
     if peak > 0.0:
         gain = min(gain, _PEAK / peak)
-    levelled: Float32 = (centred * gain).astype(np.float32)
-    return levelled
+    return centred * np.float32(gain)
 
 
 # --- motors ------------------------------------------------------------------------------------------------------
@@ -428,6 +444,11 @@ def _follow(targets: Float64, up_s: float, down_s: float) -> Float64:
         value += (target - value) * (up if target > value else down)
         followed.append(value)
     return np.array(followed)
+
+
+def _fraction(phase: Float64) -> Float32:
+    """Return how much of the present period has passed, 0 to 1."""
+    return (phase - np.floor(phase)).astype(np.float32)
 
 
 def _firings(phase: Float64) -> tuple[Float64, Float64]:
@@ -452,13 +473,14 @@ def _pulse_row(positions: Float64, strengths: Float64, length: int) -> Complex:
     )  # (4, n_pulses)
     places = (whole.astype(np.int64) + np.arange(-1, 3)[:, None]) % length
     row: Float64 = np.bincount(places.ravel(), weights.ravel(), minlength=length).astype(np.float64)
-    return np.asarray(_spectrum(row, length) / _spline_response(length), np.complex128)
+    return _spectrum(row, length) / _spline_response(length)
 
 
 @functools.lru_cache(maxsize=8)
-def _spline_response(length: int) -> Float64:
+def _spline_response(length: int) -> Float32:
     """Return the spectrum of the cubic B-spline."""
-    return np.sinc(_bins_hz(length) / SAMPLE_RATE) ** 4
+    response: Float32 = (np.sinc(_bins_hz(length) / SAMPLE_RATE) ** 4).astype(np.float32)
+    return response
 
 
 def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[Float64, Float64]:
@@ -469,7 +491,7 @@ def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[F
     while at < n_points:
         kind = rng.random()
         if kind < setting.cut_share:
-            phases = [(rng.uniform(1.5, 6.0), setting.cut_rpm * rng.uniform(0.94, 1.04), rng.uniform(0.7, 1.0))]
+            phases = [(rng.uniform(0.7, 5.0), setting.cut_rpm * rng.uniform(0.94, 1.04), rng.uniform(0.7, 1.0))]
         elif kind < setting.cut_share + setting.idle_share:
             phases = [(rng.uniform(0.5, 2.5), setting.idle_rpm, 0.1)]
         else:
@@ -483,8 +505,8 @@ def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[F
     return targets, loads
 
 
-def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Float64, Float64]:
-    """Return the firing rate in hertz and the load (0 to 1), at every sample."""
+def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Float32, Float32, Float32, Float32]:
+    """Return firing rate in hertz, load (0 to 1), loudness and the chain's hiss, relative, at every sample."""
     n_points = _control_points(n_samples)
     targets, loads = _saw_throttle(n_points, setting, rng)
     loads = _follow(loads, 0.08, 0.08)
@@ -492,9 +514,13 @@ def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Fl
     hunting = 0.012 * _wander(n_points, 8.0, _CONTROL_HZ, rng)
     rpm = _follow(targets, setting.spool_up_s, setting.spool_down_s)
     rpm = rpm * (1.0 + (0.2 + 0.8 * loads) * setting.wobble * bite + hunting)
-    loads = (loads * (1.0 - 0.15 * bite)).clip(0.05, 1.0)
     rpm = rpm.clip(0.8 * setting.idle_rpm, 1.1 * setting.free_rpm)
-    return _to_samples(rpm / 60.0, n_samples), _to_samples(loads, n_samples)
+    loads = (loads * (1.0 - 0.15 * bite)).clip(0.05, 1.0)
+    speed = rpm / setting.cut_rpm
+    loudness = (0.25 + 0.75 * loads) * speed**0.7
+    hiss = loudness * np.maximum(speed - 0.35, 0.02)  # the clutch lets the chain stand at idle
+    curves = [_to_samples(curve, n_samples) for curve in (rpm / 60.0, loads, loudness, hiss)]
+    return curves[0], curves[1], curves[2], curves[3]
 
 
 def chainsaw(duration_s: float, rng: Generator, setting: SawSetting | None = None) -> Float32:
@@ -511,32 +537,31 @@ def chainsaw(duration_s: float, rng: Generator, setting: SawSetting | None = Non
     saw = random_saw(rng) if setting is None else setting
     n_samples = _count(duration_s)
     length = _fft_length(n_samples)
-    rate_hz, load = _saw_curves(n_samples, saw, rng)
-    phase = np.cumsum(rate_hz) / SAMPLE_RATE + rng.random()
-    loudness = (0.25 + 0.75 * load) * (rate_hz * 60.0 / saw.cut_rpm) ** 0.7
+    rate_hz, load, loudness, hiss = _saw_curves(n_samples, saw, rng)
+    phase = np.cumsum(rate_hz, dtype=np.float64) / SAMPLE_RATE + rng.random()
+    muffler = _ringing(saw.resonances_hz, saw.resonance_q, saw.resonance_gains, 0.2)
 
     pulses = _saw_pulses(phase, load, loudness, saw, length, rng)
-    after_firing = (phase % 1.0).astype(np.float32)
-    gas = _noise(n_samples, rng) * (np.exp(-4.0 * after_firing) + np.float32(0.15)) * loudness
-    tooth = 1.0 + 0.5 * np.cos((2.0 * np.pi * 7.0) * phase).astype(np.float32)
-    hiss = _noise(n_samples, rng) * tooth * loudness * np.maximum(rate_hz * 60.0 / saw.cut_rpm - 0.35, 0.02)
+    spectrum = _shaped(pulses, muffler * _slope(saw.pulse_hz, saw.tilt_db) * _high_pass(70.0), length)
+    power = _power(spectrum)
 
-    gains = rng.uniform(0.5, 1.5, len(saw.resonances_hz))
-    muffler = _ringing(saw.resonances_hz, saw.resonance_q, gains.tolist(), 0.2)
-    pulse_spectrum = _shaped(pulses, muffler * _slope(saw.pulse_hz, saw.tilt_db) * _high_pass(70.0), length)
-    power = _power(pulse_spectrum)
+    after_firing = _fraction(phase)
+    gas = _noise(n_samples, rng) * (np.exp(-4.0 * after_firing) + np.float32(0.15)) * loudness
     gas_shape = (np.abs(muffler) + 0.25) * _slope(2_500.0, 6.0) * _high_pass(250.0)
-    spectrum = pulse_spectrum
     spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), saw.exhaust_noise, power)
+
+    tooth = 1.0 + 0.5 * np.cos(after_firing * np.float32(2.0 * np.pi * _SPROCKET_TEETH))
+    chain = _noise(n_samples, rng) * tooth * hiss
     chain_shape = _band(saw.chain_hz, 0.7)
-    spectrum += _scaled_to(_shaped(_spectrum(hiss, length), chain_shape, length), saw.chain_noise, power)
+    spectrum += _scaled_to(_shaped(_spectrum(chain, length), chain_shape, length), saw.chain_noise, power)
+
     spectrum = _shaped(spectrum, _way(saw.distance_m), length)
     spectrum = _echo(spectrum, length, saw.reverb, saw.reverb_s, rng)
     return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
 
 
 def _saw_pulses(
-    phase: Float64, load: Float64, loudness: Float64, saw: SawSetting, length: int, rng: Generator
+    phase: Float64, load: Float32, loudness: Float32, saw: SawSetting, length: int, rng: Generator
 ) -> Complex:
     """Return the spectrum of a saw's firings, each of its own strength."""
     positions, periods = _firings(phase)
@@ -548,8 +573,8 @@ def _saw_pulses(
     return _pulse_row(positions, strengths * (1.0 - rich), length)
 
 
-def _engine_rate(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float64, Float64]:
-    """Return turns a second and the load (0 to 1) at every sample."""
+def _engine_curves(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float32, Float32]:
+    """Return turns a second and the loudness, relative, at every sample."""
     n_points = _control_points(n_samples)
     targets = np.empty(n_points)
     loads = np.empty(n_points)
@@ -565,18 +590,19 @@ def _engine_rate(n_samples: int, setting: EngineSetting, rng: Generator) -> tupl
     rpm = _follow(targets, setting.spool_s, 1.3 * setting.spool_s)
     rpm = rpm * (1.0 + setting.wobble * _wander(n_points, setting.wobble_hz, _CONTROL_HZ, rng))
     rpm = rpm.clip(0.7 * setting.rpm, 1.1 * setting.rev_rpm)
-    return _to_samples(rpm / 60.0, n_samples), _to_samples(loads, n_samples)
+    loudness = (0.4 + 0.6 * loads) * np.sqrt(rpm / setting.rpm)
+    return _to_samples(rpm / 60.0, n_samples), _to_samples(loudness, n_samples)
 
 
-def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float64, Float64]:
+def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float32, Float32]:
     """Return the Doppler factor and the gain relative to the nearest point, at every sample."""
     if setting.speed_m_s <= 0.0:
-        return np.ones(n_samples), np.ones(n_samples)
+        return np.ones(n_samples, np.float32), np.ones(n_samples, np.float32)
     nearest_s = rng.uniform(0.2, 0.8) * n_samples / SAMPLE_RATE
-    along_m = setting.speed_m_s * (np.arange(n_samples) / SAMPLE_RATE - nearest_s)
+    along_m = setting.speed_m_s * (np.arange(_control_points(n_samples)) / _CONTROL_HZ - nearest_s)
     away_m = np.hypot(along_m, setting.distance_m)
-    receding_m_s = setting.speed_m_s * along_m / away_m
-    return _SOUND_M_S / (_SOUND_M_S + receding_m_s), setting.distance_m / away_m
+    doppler = _SOUND_M_S / (_SOUND_M_S + setting.speed_m_s * along_m / away_m)
+    return _to_samples(doppler, n_samples), _to_samples(setting.distance_m / away_m, n_samples)
 
 
 def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = None) -> Float32:
@@ -593,39 +619,42 @@ def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = No
     motor = random_engine(rng) if setting is None else setting
     n_samples = _count(duration_s)
     length = _fft_length(n_samples)
-    turns_hz, load = _engine_rate(n_samples, motor, rng)
+    turns_hz, loudness = _engine_curves(n_samples, motor, rng)
     doppler, nearness = _passing(n_samples, motor, rng)
-    turns = np.cumsum(turns_hz * doppler) / SAMPLE_RATE
+    loudness = loudness * nearness
+    turns = np.cumsum(turns_hz * doppler, dtype=np.float64) / SAMPLE_RATE
     phase = turns * motor.firings_per_turn + rng.random()
-    loudness = nearness * (0.4 + 0.6 * load) * np.sqrt(turns_hz * 60.0 / motor.rpm)
+    exhaust = _ringing(motor.resonances_hz, motor.resonance_q, motor.resonance_gains, 0.25)
 
     pulses = _engine_pulses(phase, loudness, motor, length, rng)
-    after_firing = (phase % 1.0).astype(np.float32)
-    white = _noise(n_samples, rng)
-    gas = white * (np.exp(-3.0 * after_firing) + np.float32(0.2)) * loudness
-    gains = rng.uniform(0.5, 1.5, len(motor.resonances_hz))
-    exhaust = _ringing(motor.resonances_hz, motor.resonance_q, gains.tolist(), 0.25)
     spectrum = _shaped(pulses, exhaust * _slope(motor.pulse_hz, motor.tilt_db) * _high_pass(35.0), length)
     power = _power(spectrum)
+
+    after_firing = _fraction(phase)
+    white = _noise(n_samples, rng)
+    gas = white * (np.exp(-3.0 * after_firing) + np.float32(0.4)) * loudness
     gas_shape = (np.abs(exhaust) + 0.1) * _slope(700.0, 7.0) * _high_pass(60.0)
     spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), motor.exhaust_noise, power)
-    fan_shape = _slope(900.0, 8.0) * _high_pass(150.0)
+
     fan = _noise(n_samples, rng) * nearness
+    fan_shape = _slope(500.0, 8.0) * _high_pass(80.0)
     spectrum += _scaled_to(_shaped(_spectrum(fan, length), fan_shape, length), motor.fan_noise, power)
+
     if motor.knock > 0.0:
-        each = (1.0 + 0.5 * rng.standard_normal(int(phase[-1]) + 2)).clip(0.1, None)[phase.astype(np.int64)]
-        knock = white * np.exp(-12.0 * after_firing) * each * nearness
-        shaped = _shaped(_spectrum(knock, length), _band(motor.knock_hz, 0.6), length)
-        spectrum += _scaled_to(shaped, motor.knock, power)
+        strengths = (1.0 + 0.35 * rng.standard_normal(int(phase[-1]) + 2)).clip(0.1, None).astype(np.float32)
+        knock = white * np.exp(-12.0 * after_firing) * strengths[phase.astype(np.int64)] * nearness
+        knocking = _shaped(_spectrum(knock, length), _band(motor.knock_hz, 0.6), length)
+        spectrum += _scaled_to(knocking, motor.knock, power)
     if motor.whine > 0.0:
-        whine = np.sin((2.0 * np.pi * motor.whine_ratio) * turns) * loudness
+        whine = np.sin(_fraction(turns * motor.whine_ratio) * np.float32(2.0 * np.pi)) * loudness
         spectrum += _scaled_to(_spectrum(whine, length), motor.whine, power)
+
     spectrum = _shaped(spectrum, _way(motor.distance_m), length)
     spectrum = _echo(spectrum, length, motor.reverb, motor.reverb_s, rng)
     return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
 
 
-def _engine_pulses(phase: Float64, loudness: Float64, motor: EngineSetting, length: int, rng: Generator) -> Complex:
+def _engine_pulses(phase: Float64, loudness: Float32, motor: EngineSetting, length: int, rng: Generator) -> Complex:
     """Return the spectrum of an engine's firings: cylinders differ, some fail, V-twins stumble."""
     positions, periods = _firings(phase)
     n_pulses = len(positions)
@@ -644,10 +673,15 @@ def _log_uniform(low: float, high: float, rng: Generator) -> float:
     return low * math.exp(math.log(high / low) * rng.random())
 
 
+def _gains(count: int, rng: Generator) -> tuple[float, ...]:
+    """Return how strongly each of so many resonances sounds."""
+    return tuple(rng.uniform(0.5, 1.5) for _ in range(count))
+
+
 def random_saw(rng: Generator) -> SawSetting:
     """Return a saw of some make in somebody's hands, somewhere near by."""
     cut_rpm = rng.uniform(6_500.0, 10_800.0)
-    cut_share = rng.uniform(0.3, 0.95)
+    cut_share = rng.uniform(0.2, 0.9)
     scale = _log_uniform(0.7, 1.4, rng)
     return SawSetting(
         idle_rpm=rng.uniform(2_500.0, 3_300.0),
@@ -667,11 +701,12 @@ def random_saw(rng: Generator) -> SawSetting:
         resonances_hz=tuple(
             scale * centre_hz * _log_uniform(0.8, 1.25, rng) for centre_hz in (320.0, 780.0, 1_650.0, 2_900.0)
         ),
+        resonance_gains=_gains(4, rng),
         resonance_q=rng.uniform(2.0, 7.0),
         exhaust_noise=_log_uniform(0.2, 1.1, rng),
         chain_noise=_log_uniform(0.1, 0.8, rng),
         chain_hz=rng.uniform(2_800.0, 6_000.0),
-        distance_m=_log_uniform(2.0, 120.0, rng),
+        distance_m=_log_uniform(2.0, 80.0, rng),
         reverb=rng.uniform(0.0, 0.6),
         reverb_s=rng.uniform(0.15, 1.2),
     )
@@ -697,16 +732,17 @@ def _truck(rng: Generator) -> EngineSetting:
         wobble=rng.uniform(0.003, 0.03),
         wobble_hz=rng.uniform(0.3, 2.0),
         spool_s=rng.uniform(0.4, 1.5),
-        strength_jitter=rng.uniform(0.05, 0.25),
-        imbalance=rng.uniform(0.05, 0.3),
+        strength_jitter=rng.uniform(0.03, 0.15),
+        imbalance=rng.uniform(0.03, 0.18),
         pulse_hz=_log_uniform(100.0, 300.0, rng),
-        tilt_db=rng.uniform(7.0, 13.0),
+        tilt_db=rng.uniform(9.0, 16.0),
         resonances_hz=(rng.uniform(60.0, 120.0), rng.uniform(150.0, 350.0), rng.uniform(400.0, 900.0)),
+        resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.1, 0.5, rng),
-        knock=_log_uniform(0.08, 0.5, rng),
+        exhaust_noise=_log_uniform(0.2, 0.9, rng),
+        knock=_log_uniform(0.08, 0.4, rng),
         knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.05, 0.4, rng),
+        fan_noise=_log_uniform(0.15, 0.9, rng),
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(4.0, 20.0) if passing else 0.0,
@@ -729,17 +765,18 @@ def _car(rng: Generator) -> EngineSetting:
         wobble=rng.uniform(0.004, 0.03),
         wobble_hz=rng.uniform(0.3, 2.0),
         spool_s=rng.uniform(0.2, 0.8),
-        strength_jitter=rng.uniform(0.04, 0.2),
-        imbalance=rng.uniform(0.03, 0.25),
-        misfire=rng.uniform(0.0, 0.03),
-        pulse_hz=_log_uniform(100.0, 450.0, rng),
-        tilt_db=rng.uniform(7.0, 14.0),
+        strength_jitter=rng.uniform(0.02, 0.12),
+        imbalance=rng.uniform(0.02, 0.15),
+        misfire=rng.uniform(0.0, 0.01),
+        pulse_hz=_log_uniform(80.0, 350.0, rng),
+        tilt_db=rng.uniform(9.0, 17.0),
         resonances_hz=(rng.uniform(70.0, 150.0), rng.uniform(180.0, 450.0), rng.uniform(500.0, 1_200.0)),
+        resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.08, 0.5, rng),
-        knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.01, 0.1, rng),
+        exhaust_noise=_log_uniform(0.2, 0.9, rng),
+        knock=_log_uniform(0.08, 0.35, rng) if is_diesel else _log_uniform(0.01, 0.1, rng),
         knock_hz=_log_uniform(1_200.0, 3_200.0, rng),
-        fan_noise=_log_uniform(0.2, 0.9, rng) if passing else _log_uniform(0.05, 0.35, rng),
+        fan_noise=_log_uniform(0.3, 1.5, rng) if passing else _log_uniform(0.15, 0.9, rng),
         whine=_log_uniform(0.005, 0.06, rng),
         whine_ratio=rng.uniform(6.0, 30.0),
         speed_m_s=rng.uniform(6.0, 28.0) if passing else 0.0,
@@ -772,6 +809,7 @@ def _motorbike(rng: Generator) -> EngineSetting:
         pulse_hz=_log_uniform(200.0, 900.0, rng),
         tilt_db=rng.uniform(6.0, 12.0),
         resonances_hz=(rng.uniform(100.0, 220.0), rng.uniform(300.0, 700.0), rng.uniform(900.0, 2_000.0)),
+        resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
         exhaust_noise=_log_uniform(0.1, 0.6, rng),
         knock=_log_uniform(0.02, 0.2, rng),
@@ -788,24 +826,25 @@ def _tractor(rng: Generator) -> EngineSetting:
     """Return a tractor or skidder: a slow, loud diesel of few cylinders under changing load."""
     rpm = rng.uniform(700.0, 1_600.0)
     return EngineSetting(
-        cylinders=(1, 2, 3, 4, 4, 6)[int(rng.random() * 6)],
+        cylinders=(2, 3, 3, 4, 4, 6)[int(rng.random() * 6)],
         rpm=rpm,
         rev_rpm=max(rpm, rng.uniform(1_300.0, 2_400.0)),
         rev_share=rng.uniform(0.1, 0.7),
         wobble=rng.uniform(0.005, 0.04),
         wobble_hz=rng.uniform(0.2, 1.5),
         spool_s=rng.uniform(0.4, 1.5),
-        strength_jitter=rng.uniform(0.05, 0.25),
-        imbalance=rng.uniform(0.05, 0.3),
+        strength_jitter=rng.uniform(0.03, 0.18),
+        imbalance=rng.uniform(0.03, 0.2),
         misfire=rng.uniform(0.0, 0.02),
         pulse_hz=_log_uniform(120.0, 450.0, rng),
-        tilt_db=rng.uniform(6.0, 12.0),
+        tilt_db=rng.uniform(8.0, 15.0),
         resonances_hz=(rng.uniform(70.0, 140.0), rng.uniform(180.0, 420.0), rng.uniform(500.0, 1_100.0)),
+        resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.1, 0.5, rng),
+        exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.1, 0.6, rng),
         knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.05, 0.4, rng),
+        fan_noise=_log_uniform(0.1, 0.7, rng),
         whine=_log_uniform(0.005, 0.1, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(1.5, 6.0) if rng.random() < 0.3 else 0.0,
@@ -826,16 +865,17 @@ def _generator(rng: Generator) -> EngineSetting:
         rev_share=0.5,
         wobble=rng.uniform(0.001, 0.01),
         wobble_hz=rng.uniform(0.3, 2.5),
-        strength_jitter=rng.uniform(0.04, 0.2),
+        strength_jitter=rng.uniform(0.02, 0.15),
         imbalance=rng.uniform(0.03, 0.25),
         pulse_hz=_log_uniform(150.0, 700.0, rng),
-        tilt_db=rng.uniform(6.0, 12.0),
+        tilt_db=rng.uniform(8.0, 15.0),
         resonances_hz=(rng.uniform(90.0, 200.0), rng.uniform(250.0, 600.0), rng.uniform(700.0, 1_800.0)),
+        resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.1, 0.6, rng),
+        exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.02, 0.15, rng),
         knock_hz=_log_uniform(1_000.0, 3_000.0, rng),
-        fan_noise=_log_uniform(0.1, 0.6, rng),
+        fan_noise=_log_uniform(0.15, 0.9, rng),
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(4.0, 30.0),
         distance_m=_log_uniform(5.0, 150.0, rng),
@@ -849,59 +889,64 @@ def _generator(rng: Generator) -> EngineSetting:
 
 def wind(duration_s: float, rng: Generator) -> Float32:
     """Return wind in gusts: low roar with rustling leaves over it; float32, at the middle of FOREST_DBFS."""
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
-    gusts = _wander(_control_points(n_samples), rng.uniform(0.1, 0.5), _CONTROL_HZ, rng)
-    force = _to_samples(np.exp(rng.uniform(0.2, 0.6) * gusts), n_samples)
-    roar = _shaped(
-        _spectrum(_noise(n_samples, rng), length),
-        _slope(_log_uniform(80.0, 400.0, rng), 7.0) * _high_pass(50.0),
-        length,
-    )
-    leaves_shape = _band(_log_uniform(1_500.0, 4_500.0, rng), rng.uniform(0.7, 1.3))
-    leaves = _shaped(_spectrum(_noise(n_samples, rng), length), leaves_shape, length)
-    share = _log_uniform(0.03, 0.6, rng)
-    roaring = _samples(roar, length, n_samples) * force
-    rustling = _samples(_scaled_to(leaves, share, _power(roar)), length, n_samples) * np.square(force)
-    return _at_level(roaring + rustling, _FOREST_MIDDLE)
-
-
-_FOREST_MIDDLE = sum(FOREST_DBFS) / 2.0
-
-
-def rain(duration_s: float, rng: Generator) -> Float32:
-    """Return rain on leaves: a broad hiss and single drops; float32, at the middle of FOREST_DBFS."""
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
-    drops_hz = _log_uniform(30.0, 1_500.0, rng)
-    n_drops = max(1, int(drops_hz * n_samples / SAMPLE_RATE))
-    positions = np.sort(rng.random(n_drops)) * (n_samples - 1)
-    strengths = rng.exponential(1.0, n_drops) ** 1.5 * np.where(rng.random(n_drops) < 0.5, -1.0, 1.0)
-    centres_hz = (_log_uniform(700.0, 1_500.0, rng), _log_uniform(1_800.0, 4_000.0, rng))
-    patter = _shaped(
-        _pulse_row(positions, strengths, length),
-        _ringing(centres_hz, 1.5, (1.0, 1.0), 0.3) * _slope(5_000.0, 6.0) * _high_pass(400.0),
-        length,
-    )
-    steady = _to_samples(np.exp(0.15 * _wander(_control_points(n_samples), 0.3, _CONTROL_HZ, rng)), n_samples) * _noise(
-        n_samples, rng
-    )
-    hiss_shape = _band(_log_uniform(1_200.0, 4_000.0, rng), rng.uniform(1.0, 1.8)) * _high_pass(120.0)
-    hiss = _shaped(_spectrum(steady, length), hiss_shape, length)
-    spectrum = patter + _scaled_to(hiss, _log_uniform(0.5, 3.0, rng), _power(patter))
-    return _at_level(_samples(spectrum, length, n_samples), _FOREST_MIDDLE)
+    return _at_level(_wind(_count(duration_s), rng), _FOREST_MIDDLE)
 
 
 def insects(duration_s: float, rng: Generator) -> Float32:
     """Return a chorus of cicadas and one or two crickets near by; float32, at the middle of FOREST_DBFS."""
-    n_samples = _count(duration_s)
+    return _at_level(_insects(_count(duration_s), rng), _FOREST_MIDDLE)
+
+
+def birds(duration_s: float, rng: Generator) -> Float32:
+    """Return a few birds that sing phrases of whistled syllables; float32, at the middle of FOREST_DBFS."""
+    return _at_level(_birds(_count(duration_s), rng), _FOREST_MIDDLE)
+
+
+def rain(duration_s: float, rng: Generator) -> Float32:
+    """Return rain on leaves: a broad hiss and single drops; float32, at the middle of FOREST_DBFS."""
+    return _at_level(_rain(_count(duration_s), rng), _FOREST_MIDDLE)
+
+
+def _wind(n_samples: int, rng: Generator) -> Float32:
+    """Return wind of RMS 1."""
+    length = _fft_length(n_samples)
+    gusts = _wander(_control_points(n_samples), rng.uniform(0.1, 0.5), _CONTROL_HZ, rng)
+    force = _to_samples(np.exp(rng.uniform(0.2, 0.6) * gusts), n_samples)
+    roar_shape = _slope(_log_uniform(80.0, 400.0, rng), 7.0) * _high_pass(50.0)
+    roar = _shaped(_spectrum(_noise(n_samples, rng), length), roar_shape, length)
+    leaves_shape = _band(_log_uniform(1_500.0, 4_500.0, rng), rng.uniform(0.7, 1.3))
+    leaves = _shaped(_spectrum(_noise(n_samples, rng), length), leaves_shape, length)
+    leaves = _scaled_to(leaves, _log_uniform(0.03, 0.6, rng), _power(roar))
+    rustling = _samples(leaves, length, n_samples) * np.square(force)
+    return _unit(_samples(roar, length, n_samples) * force + rustling)
+
+
+def _rain(n_samples: int, rng: Generator) -> Float32:
+    """Return rain of RMS 1."""
+    length = _fft_length(n_samples)
+    n_drops = max(1, int(_log_uniform(30.0, 1_500.0, rng) * n_samples / SAMPLE_RATE))
+    positions = np.sort(rng.random(n_drops)) * (n_samples - 1)
+    strengths = rng.exponential(1.0, n_drops) ** 1.5 * np.where(rng.random(n_drops) < 0.5, -1.0, 1.0)
+    centres_hz = (_log_uniform(700.0, 1_500.0, rng), _log_uniform(1_800.0, 4_000.0, rng))
+    leaf = _ringing(centres_hz, 1.5, (1.0, 1.0), 0.3) * _slope(5_000.0, 6.0) * _high_pass(400.0)
+    patter = _shaped(_pulse_row(positions, strengths, length), leaf, length)
+    swell = np.exp(0.15 * _wander(_control_points(n_samples), 0.3, _CONTROL_HZ, rng))
+    steady = _to_samples(swell, n_samples) * _noise(n_samples, rng)
+    hiss_shape = _band(_log_uniform(1_200.0, 4_000.0, rng), rng.uniform(1.0, 1.8)) * _high_pass(120.0)
+    hiss = _shaped(_spectrum(steady, length), hiss_shape, length)
+    spectrum = patter + _scaled_to(hiss, _log_uniform(0.5, 3.0, rng), _power(patter))
+    return _unit(_samples(spectrum, length, n_samples))
+
+
+def _insects(n_samples: int, rng: Generator) -> Float32:
+    """Return cicadas and crickets of RMS 1."""
     total = _cicadas(n_samples, rng)
     for _ in range(1 + int(rng.random() * 2)):
-        total = total + _log_uniform(0.2, 1.5, rng) * _cricket(n_samples, rng)
-    return _at_level(total, _FOREST_MIDDLE)
+        total += np.float32(_log_uniform(0.2, 1.5, rng)) * _cricket(n_samples, rng)
+    return _unit(total)
 
 
-def _cicadas(n_samples: int, rng: Generator) -> Float64:
+def _cicadas(n_samples: int, rng: Generator) -> Float32:
     """Return a chorus: narrow bands of noise that swell slowly and buzz; RMS about 1."""
     length = _fft_length(n_samples)
     shape = np.zeros(len(_GRID_HZ))
@@ -910,43 +955,44 @@ def _cicadas(n_samples: int, rng: Generator) -> Float64:
         width_hz = _log_uniform(60.0, 500.0, rng)
         shape += rng.uniform(0.3, 1.0) * np.exp(-0.5 * np.square((_GRID_HZ - centre_hz) / width_hz))
     chorus = _samples(_shaped(_spectrum(_noise(n_samples, rng), length), shape, length), length, n_samples)
-    chorus /= chorus.std() + 1e-12
     swell = np.exp(0.4 * _wander(_control_points(n_samples), rng.uniform(0.05, 0.4), _CONTROL_HZ, rng))
     # clicks of the drums, 40 to 250 a second: the rhythm of a motor, in the pitch of a cicada
-    depth = rng.uniform(0.0, 0.6)
-    clicks = _log_uniform(40.0, 250.0, rng) / SAMPLE_RATE * (2.0 * np.pi)
-    buzz = 1.0 + depth * np.cos(clicks * np.arange(n_samples, dtype=np.float32))
-    return np.asarray(chorus * buzz * _to_samples(swell, n_samples), np.float64)
+    clicks = _turning(_log_uniform(40.0, 250.0, rng), n_samples)
+    buzz = 1.0 + np.float32(rng.uniform(0.0, 0.6)) * np.cos(clicks)
+    return _unit(chorus) * buzz * _to_samples(swell, n_samples)
 
 
-def _cricket(n_samples: int, rng: Generator) -> Float64:
+def _turning(rate_hz: float, n_samples: int, start: float = 0.0) -> Float32:
+    """Return the angle of something that turns so many times a second, in radians within one turn."""
+    phase = np.arange(n_samples, dtype=np.float64) * (rate_hz / SAMPLE_RATE) + start
+    return _fraction(phase) * np.float32(2.0 * np.pi)
+
+
+def _cricket(n_samples: int, rng: Generator) -> Float32:
     """Return one cricket: a pure tone in pulses, the pulses in chirps or in an endless trill; peak about 1."""
-    seconds = np.arange(n_samples) / SAMPLE_RATE
-    pulses_hz = _log_uniform(14.0, 70.0, rng)
-    pulse = np.sin(np.pi * (pulses_hz * seconds % 1.0).astype(np.float32)) ** 2
+    pulse = np.square(np.sin(0.5 * _turning(_log_uniform(14.0, 70.0, rng), n_samples)))
     if rng.random() < 0.7:
-        chirps_hz = _log_uniform(0.6, 4.0, rng)
-        pulse *= (chirps_hz * seconds + rng.random()) % 1.0 < rng.uniform(0.2, 0.7)
+        chirp = _turning(_log_uniform(0.6, 4.0, rng), n_samples, start=rng.random())
+        pulse *= chirp < 2.0 * np.pi * rng.uniform(0.2, 0.7)
     tone_hz = _log_uniform(2_200.0, 7_200.0, rng)
-    drift = 1.0 + 0.004 * _to_samples(_wander(_control_points(n_samples), 1.0, _CONTROL_HZ, rng), n_samples)
-    tone = np.sin(np.cumsum(drift) * (2.0 * np.pi * tone_hz / SAMPLE_RATE))
-    return np.asarray(pulse * tone, np.float64)
+    drift = 1.0 + 0.004 * _wander(_control_points(n_samples), 1.0, _CONTROL_HZ, rng)
+    phase = np.cumsum(_to_samples(tone_hz * drift, n_samples), dtype=np.float64) / SAMPLE_RATE
+    return pulse * np.sin(_fraction(phase) * np.float32(2.0 * np.pi))
 
 
-def birds(duration_s: float, rng: Generator) -> Float32:
-    """Return a few birds that sing phrases of whistled syllables; float32, at the middle of FOREST_DBFS."""
-    n_samples = _count(duration_s)
-    total = np.zeros(n_samples)
+def _birds(n_samples: int, rng: Generator) -> Float32:
+    """Return birds of RMS 1."""
+    total = np.zeros(n_samples, np.float32)
     for _ in range(1 + int(rng.random() * 3)):
         _sing(total, rng)
     if not total.any():  # nobody happened to sing in so short a time
         _place(total, _syllable(rng), 0, 1.0)
     length = _fft_length(n_samples)
     spectrum = _echo(_spectrum(total, length), length, rng.uniform(0.1, 0.6), rng.uniform(0.3, 1.5), rng)
-    return _at_level(_samples(spectrum, length, n_samples), _FOREST_MIDDLE)
+    return _unit(_samples(spectrum, length, n_samples))
 
 
-def _sing(total: Float64, rng: Generator) -> None:
+def _sing(total: Float32, rng: Generator) -> None:
     """Add one bird's phrases to the samples: its syllables return, as a bird's do."""
     repertoire = [_syllable(rng) for _ in range(1 + int(rng.random() * 3))]
     gap_s = rng.uniform(0.03, 0.25)
@@ -960,13 +1006,13 @@ def _sing(total: Float64, rng: Generator) -> None:
         at += int(rng.uniform(0.5, 5.0) * SAMPLE_RATE)
 
 
-def _place(total: Float64, sound: Float64, at: int, gain: float) -> None:
+def _place(total: Float32, sound: Float32, at: int, gain: float) -> None:
     """Add a sound at a place, as far as it fits."""
     room = total[at : at + len(sound)]
-    room += gain * sound[: len(room)]
+    room += np.float32(gain) * sound[: len(room)]
 
 
-def _syllable(rng: Generator) -> Float64:
+def _syllable(rng: Generator) -> Float32:
     """Return one syllable: a whistle that glides, bends and sometimes trembles; peak about 1."""
     n_samples = int(_log_uniform(0.04, 0.45, rng) * SAMPLE_RATE)
     place = np.linspace(0.0, 1.0, n_samples)
@@ -979,7 +1025,8 @@ def _syllable(rng: Generator) -> Float64:
     phase = np.cumsum(middle_hz * 2.0**octaves) * (2.0 * np.pi / SAMPLE_RATE)
     envelope = np.sin(np.pi * place) ** rng.uniform(0.4, 2.0)
     overtone = rng.uniform(0.0, 0.3) if middle_hz < 2_500.0 else 0.0
-    return envelope * (np.sin(phase) + overtone * np.sin(2.0 * phase))
+    syllable: Float32 = (envelope * (np.sin(phase) + overtone * np.sin(2.0 * phase))).astype(np.float32)
+    return syllable
 
 
 def forest(duration_s: float, rng: Generator) -> Float32:
@@ -992,10 +1039,11 @@ def forest(duration_s: float, rng: Generator) -> Float32:
     Returns:
         Shape (round(16,000 × duration_s),), float32, at a level within FOREST_DBFS.
     """
-    total = wind(duration_s, rng).astype(np.float64) * _log_uniform(0.2, 1.5, rng)
-    for voice, chance in ((insects, 0.75), (birds, 0.7), (rain, 0.25)):
+    n_samples = _count(duration_s)
+    total = np.float32(_log_uniform(0.2, 1.5, rng)) * _wind(n_samples, rng)
+    for voice, chance in ((_insects, 0.75), (_birds, 0.7), (_rain, 0.25)):
         if rng.random() < chance:
-            total += voice(duration_s, rng) * _log_uniform(0.2, 1.5, rng)
+            total += np.float32(_log_uniform(0.2, 1.5, rng)) * voice(n_samples, rng)
     return _at_level(total, rng.uniform(*FOREST_DBFS))
 
 
@@ -1031,7 +1079,7 @@ def demo_scene() -> tuple[Float32, list[Event]]:
 def _demo_forest(rng: Generator) -> Float32:
     """Return the demo's forest: every voice but heavy rain, at -34 dBFS."""
     mix = wind(DEMO_SECONDS, rng) + 0.6 * insects(DEMO_SECONDS, rng) + 0.8 * birds(DEMO_SECONDS, rng)
-    return _at_level((mix + 0.15 * rain(DEMO_SECONDS, rng)).astype(np.float64), -34.0)
+    return _at_level(mix + 0.15 * rain(DEMO_SECONDS, rng), -34.0)
 
 
 def drill_saw() -> Float32:

@@ -1,0 +1,305 @@
+"""`python -m agent`: run, replay, doctor. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
+
+import argparse
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from agent import VERSION, doctor
+from agent.capture import Reader, audio_files, open_source
+from agent.classify import load_classifier
+from agent.clock import DeviceClock
+from agent.config import AgentConfig, read_config
+from agent.counter import Counter
+from agent.errors import AgentError, AudioError, ConfigError, ModelError
+from agent.gate import Gate, webrtc_vad
+from agent.health import Health
+from agent.hearing import Hearing
+from agent.journal import Journal
+from agent.listen import Listener, Window
+from agent.manifest import BUNDLED_MODEL, Manifest, load_model
+from agent.outbox import Outbox
+from agent.replay import Printer, cpu_s, replay
+from agent.report import Reporter
+from agent.service import Service, Stages, drain, setting_of, supervised
+from agent.signing import read_key
+from agent.uplink import StationLink, Uplink
+
+log = logging.getLogger("agent")
+
+DONE, NO, WRONG_USE = 0, 1, 2
+_DRAIN_S = 20.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+    )
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (ConfigError, ModelError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USE
+    except AgentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NO
+    except BrokenPipeError:
+        # whoever read the output has gone; what is left of it must not raise again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m agent",
+        description="Listens for chainsaws and engines, and tells the base station.",
+        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.",
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_replay(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser(
+        "run",
+        help="listen, for ever",
+        description="Listens to the configured source until SIGTERM or Ctrl-C, or until a recording ends. "
+        "Alerts are on disk before they are sent; what the station has not receipted is sent after the next start.",
+    )
+    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="the device's YAML file")
+    run.add_argument("--say", action="store_true", help="print every window as it is heard")
+    run.set_defaults(command=run_command)
+
+
+def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    play = commands.add_parser(
+        "replay",
+        help="recordings through the same code",
+        description="Plays recordings, as fast as this machine can, through gate, model and decision. A folder means "
+        "every audio file under it, sorted; each file is heard as by a device that has just started. "
+        "WAV of any kind; FLAC, MP3 and Ogg with the [audio] extra.",
+        epilog="Example: python -m agent replay night.wav --json --scores",
+    )
+    play.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="audio file or folder")
+    play.add_argument("--json", action="store_true", help="one JSON object a line (design: the replay contract)")
+    play.add_argument("--scores", action="store_true", help="also a line for every stride, gated ones included")
+    play.add_argument("--model", type=Path, default=BUNDLED_MODEL, metavar="FILE", help=".tflite with its .json beside")
+    play.add_argument("--no-gate", action="store_true", help="classify every window")
+    play.add_argument("--no-vad", action="store_true", help="gate by band energy alone")
+    play.add_argument("--send", action="store_true", help="send the alerts to the station of --config")
+    play.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file, for --send")
+    play.set_defaults(command=replay_command)
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser(
+        "doctor",
+        help="go or no-go, on one screen",
+        description="Checks model, runtime, microphone, station, disk and clock, and says what to do about each that "
+        "is not well. Exit code 0: go; 1: no-go.",
+    )
+    check.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; without it, defaults")
+    check.add_argument("--offline", action="store_true", help="leave microphone and station out")
+    check.set_defaults(command=doctor_command)
+
+
+def load_stages(model: Path, *, gate: bool, vad: bool) -> tuple[Manifest, Callable[[], Listener], str]:
+    """Load a model and return its manifest, a maker of listeners, and what the gate is made of."""
+    manifest, content = load_model(model)
+    classifier = load_classifier(manifest, content)
+
+    def new_gate() -> Gate | None:
+        return Gate(manifest.gate, webrtc_vad(manifest.gate.vad_mode) if vad else None) if gate else None
+
+    probe = new_gate()
+    kind = "off" if probe is None else probe.kind
+    return manifest, lambda: Listener.of(manifest, classifier, new_gate()), kind
+
+
+def replay_command(options: argparse.Namespace) -> int:
+    """Play recordings; print what was heard; with --send, tell the station."""
+    started_s = time.monotonic()
+    logging.getLogger("agent.classify").setLevel(logging.WARNING)
+    if options.send and options.config is None:
+        raise ConfigError("--send: needs --config FILE, which names the station and the device's key")
+    config = read_config(options.config) if options.config else AgentConfig()
+    paths = [path for given in options.paths for path in audio_files(given)]
+    manifest, new_listener, _ = load_stages(options.model, gate=not options.no_gate, vad=not options.no_vad)
+    printer = Printer(sys.stdout, manifest, as_json=options.json, with_scores=options.scores)
+    clock = DeviceClock()
+    reporter = Reporter(device=config.device, manifest=manifest, now=clock.now)
+    with ExitStack() as stack:
+        outbox = _sender(config, clock, stack)[0] if options.send else None
+
+        def keep(window: Window) -> None:
+            for alert in reporter.alerts(window) if outbox is not None else ():
+                assert outbox is not None
+                outbox.put(alert)
+
+        def end(listener: Listener) -> None:
+            closed = listener.finish()
+            for alert in reporter.closings(closed, -120.0) if outbox is not None else ():
+                assert outbox is not None
+                outbox.put(alert)
+
+        summary = replay(paths, new_listener, printer, keep, end)
+        waiting = drain(outbox, clock, threading.Event(), _DRAIN_S) if outbox is not None else 0
+    printer.summary(summary, cpu_s(), time.monotonic() - started_s)
+    if waiting:
+        log.error("%d alerts were not receipted within %.0f s; they stay in the outbox", waiting, _DRAIN_S)
+    return NO if summary.unreadable or waiting else DONE
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Listen until told to stop."""
+    config = read_config(options.config)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    clock = DeviceClock()
+    with ExitStack() as stack:
+        journal = stack.enter_context(
+            Journal(
+                config.storage.folder / "journal",
+                clock,
+                device_id=config.device.id,
+                max_bytes=round(config.storage.journal_mb * 1e6),
+            )
+        )
+        manifest, new_listener, gate_kind = load_stages(
+            config.listen.model, gate=config.listen.gate, vad=config.listen.vad
+        )
+        journal.describe(setting_of(manifest))
+        outbox, uplink = _sender(config, clock, stack, journal, stop)
+        reader = Reader(
+            lambda: open_source(config.capture),
+            ring_s=config.capture.ring_s,
+            drop_oldest=config.capture.source != "file",
+        )
+        stack.callback(reader.close)
+        stages = Stages(
+            reader=reader,
+            hearing=Hearing(),
+            listener=new_listener(),
+            reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
+            outbox=outbox,
+            uplink=uplink,
+            journal=journal,
+            health=Health(config.device, manifest, config.storage.folder, clock.monotonic_s()),
+            clock=clock,
+            heartbeat_s=config.station.heartbeat_s,
+        )
+        journal.event("start", version=VERSION, model=manifest.digest, gate=gate_kind, reason="started")
+        log.info("%s listens: model %s %s, gate %s", config.device.id, manifest.name, manifest.digest, gate_kind)
+        Service(stages, say=_sayer(manifest) if options.say else None).run(stop)
+        waiting = drain(outbox, clock, stop, _DRAIN_S) if uplink is not None else 0
+        problem = reader.last_error if reader.ended else None
+        journal.event("stop", reason="told to" if stop.is_set() else str(problem or "the recording ended"))
+        stop.set()
+    if isinstance(problem, AudioError):
+        raise problem
+    if waiting:
+        log.warning("%d alerts wait on disk for the next start", waiting)
+    return DONE
+
+
+def _sender(
+    config: AgentConfig,
+    clock: DeviceClock,
+    stack: ExitStack,
+    journal: Journal | None = None,
+    stop: threading.Event | None = None,
+) -> tuple[Outbox, Uplink | None]:
+    """Open the outbox and, where a station is configured, start the sending thread."""
+    folder = config.storage.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot make the storage folder: {error.strerror}") from error
+    station = config.station
+    key = read_key(station.key_file) if station.key_file is not None else b""
+    outbox = Outbox(folder / "outbox.db", max_bytes=round(config.storage.outbox_mb * 1e6))
+    stack.callback(outbox.close)
+    if outbox.set_aside is not None:
+        log.warning("the outbox was broken and is set aside as %s; %d alerts saved", outbox.set_aside, outbox.salvaged)
+        if journal is not None:
+            journal.event("outbox_broken", path=str(outbox.set_aside), salvaged=outbox.salvaged, reason="integrity")
+    if not station.urls:
+        return outbox, None
+    link = StationLink(
+        urls=station.urls,
+        device_id=config.device.id,
+        key=key,
+        counter=Counter(folder / "counter"),
+        clock=clock,
+        ca_file=station.ca_file,
+    )
+    stack.callback(link.close)
+    note = journal.event if journal is not None else _unnoted
+    uplink = Uplink(outbox, link, clock, random.Random(), note)  # noqa: S311  # jitter, not a secret
+    halt = stop or threading.Event()
+    thread = supervised("sender", uplink.run, halt)
+    stack.callback(thread.join, 5.0)
+    stack.callback(halt.set)
+    stack.callback(outbox.wake.set)
+    return outbox, uplink
+
+
+def _unnoted(kind: str, **fields: str | float | None) -> None:
+    log.debug("%s %s", kind, fields)
+
+
+def _sayer(manifest: Manifest) -> Callable[[Window], None]:
+    """Return what prints a window for a person: time, level, and what the model thinks."""
+    table = manifest.score_table()
+    rate = manifest.features.sample_rate
+
+    def say(window: Window) -> None:
+        minutes, seconds = divmod(window.end / rate, 60)
+        heard = "gate closed"
+        if window.outputs is not None:
+            scores = zip(manifest.labels, table[window.outputs.astype(int) + 128], strict=True)
+            heard = "  ".join(f"{label} {score:4.2f}" for label, score in scores)
+        marks = "".join(
+            f"   <-- {detection.label} {'begins' if detection.opens else 'ends'}"
+            for detection in window.detections
+            if detection.alert
+        )
+        print(f"{int(minutes):02d}:{seconds:04.1f}  {window.level_dbfs:6.1f} dBFS  {heard}{marks}", flush=True)
+
+    return say
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Check the device and say go or no-go."""
+    logging.getLogger("agent").setLevel(logging.ERROR)
+    config = read_config(options.config) if options.config else AgentConfig()
+    findings = doctor.examine(config, offline=options.offline)
+    print(doctor.screen(config, findings))
+    return DONE if all(finding.good for finding in findings) else NO
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""The agent at work: a microphone on one side, an outbox on the other, and everything that can happen between.
+
+Three threads: the reader fills a ring, the listener (this one) empties it, the sender empties the outbox. What the
+listener does never waits for the network, and whatever breaks is a named state in log, journal and heartbeat.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import cast
+
+from agent.alert import Alert
+from agent.capture import Block, Reader
+from agent.clock import DeviceClock
+from agent.errors import AgentError, ModelError, StorageError
+from agent.health import Health
+from agent.hearing import Hearing, StateChange
+from agent.journal import Journal, Json, Setting, WindowRecord
+from agent.listen import Listener, Window
+from agent.manifest import Manifest
+from agent.outbox import Outbox
+from agent.report import Reporter
+from agent.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+MINUTE_S = 60.0
+_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stages:
+    """What the service is put together from."""
+
+    reader: Reader
+    hearing: Hearing
+    listener: Listener
+    reporter: Reporter
+    outbox: Outbox
+    uplink: Uplink | None
+    """None: no station is configured; alerts wait on disk."""
+    journal: Journal
+    health: Health
+    clock: DeviceClock
+    heartbeat_s: float
+
+
+def setting_of(manifest: Manifest) -> Setting:
+    """Return what the journal must say so that its bytes can be read and decided again."""
+    return Setting(
+        model_digest=manifest.digest,
+        labels=manifest.labels,
+        sample_rate=manifest.features.sample_rate,
+        window_samples=manifest.features.window_samples,
+        stride=manifest.stride,
+        output_scale=manifest.output.scale,
+        output_zero_point=manifest.output.zero_point,
+        activation=manifest.activation,
+        rules={label: cast("Mapping[str, Json]", asdict(rule)) for label, rule in manifest.rules.items()},
+    )
+
+
+@dataclass(slots=True)
+class Service:
+    """The listening loop of a live device."""
+
+    stages: Stages
+    say: Callable[[Window], None] | None = None
+    """Is given every window, for a person who watches."""
+    _minute_s: float = field(init=False)
+    _beat_s: float = field(init=False)
+    _level_dbfs: float = field(init=False, default=-120.0)
+    _gaps: list[Mapping[str, Json]] = field(init=False, default_factory=list[Mapping[str, Json]])
+    _expected: int | None = field(init=False, default=None)
+    _block_s: float = field(init=False)
+    _dropped: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """The first minute and the first heartbeat count from now; the first heartbeat goes at once."""
+        now_s = self.stages.clock.monotonic_s()
+        self._minute_s = self._block_s = now_s
+        self._beat_s = now_s - self.stages.heartbeat_s
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until `stop` is set or a recording ends."""
+        reader = self.stages.reader
+        reader.start()
+        while not stop.is_set():
+            block = reader.get(_WAIT_S)
+            if block is not None:
+                self._hear(block)
+            elif reader.ended:
+                break
+            else:
+                self._hear_nothing()
+            self._keep_time()
+        self._finish()
+
+    def _hear(self, block: Block) -> None:
+        """Take one block through the path of a sound."""
+        stages = self.stages
+        self._block_s = stages.clock.monotonic_s()
+        self._note_gap(block)
+        stages.health.heard(len(block.samples))
+        self._note_states(stages.hearing.push(block))
+        windows = stages.listener.push(block)
+        while True:
+            try:
+                window = next(windows)
+            except StopIteration:
+                return
+            except ModelError as error:
+                self._begin_state("model_failed", str(error))
+                # what the generator had left is heard with the next block
+                return
+            self._take(window)
+
+    def _take(self, window: Window) -> None:
+        stages = self.stages
+        if window.outputs is not None:
+            self._end_state("model_failed")
+        stages.health.window(window)
+        self._level_dbfs = window.level_dbfs
+        output = b"" if window.outputs is None else window.outputs.tobytes()
+        gated = window.outputs is None or window.sampled
+        stages.journal.window(WindowRecord(end_sample=window.end, gated=gated, output=output))
+        for alert in stages.reporter.alerts(window):
+            self._keep(alert)
+        if self.say is not None:
+            self.say(window)
+
+    def _keep(self, alert: Alert) -> None:
+        """Bring an alert to disk before anything else is done with it; the sender wakes up by itself."""
+        stages = self.stages
+        word = "heard" if alert.revision == 0 else "is over"
+        log.info(
+            "%s %s: began at %.1f s, score %.2f, alert %s",
+            alert.label,
+            word,
+            alert.onset_s,
+            alert.score,
+            alert.alert_id[:8],
+        )
+        try:
+            stages.outbox.put(alert)
+        except StorageError as error:
+            self._begin_state("outbox_failed", str(error))
+        else:
+            self._end_state("outbox_failed")
+        stages.journal.event(
+            "alert",
+            alert_id=alert.alert_id,
+            revision=alert.revision,
+            label=alert.label,
+            score=alert.score,
+            onset_s=alert.onset_s,
+            raised_s=alert.raised_s,
+            reason="k of n windows" if alert.revision == 0 else "quiet again",
+        )
+
+    def _hear_nothing(self) -> None:
+        """No block came: after a while that is a state of its own."""
+        if self._expected is not None:
+            silent_s = self.stages.clock.monotonic_s() - self._block_s
+            rate = self.stages.listener.manifest.features.sample_rate
+            self._note_states(self.stages.hearing.tick(self._expected + round(silent_s * rate)))
+        elif self.stages.clock.monotonic_s() - self._block_s > 2 * _WAIT_S:
+            error = self.stages.reader.last_error
+            self._begin_state("no_audio", str(error) if error else "no sound has come yet")
+
+    def _note_gap(self, block: Block) -> None:
+        if self._expected is None:
+            self._end_state("no_audio")
+        elif block.start != self._expected:
+            rate = self.stages.listener.manifest.features.sample_rate
+            lost_s = (block.start - self._expected) / rate
+            dropped = self.stages.reader.dropped_samples
+            reason = "listener behind" if dropped > self._dropped else "source reopened"
+            if dropped > self._dropped:
+                self.stages.health.dropped_s = dropped / rate
+            self._dropped = dropped
+            gap: Mapping[str, Json] = {"at_s": block.start / rate, "lost_s": round(lost_s, 3), "reason": reason}
+            self._gaps.append(gap)
+            log.warning("%.1f s of audio lost at %.1f s: %s", lost_s, block.start / rate, reason)
+        self._expected = block.start + len(block.samples)
+
+    def _note_states(self, changes: Sequence[StateChange]) -> None:
+        for change in changes:
+            if change.begins:
+                self._begin_state(change.name, change.detail)
+            else:
+                self._end_state(change.name)
+
+    def _begin_state(self, name: str, reason: str) -> None:
+        if self.stages.health.begin(name, self.stages.clock.monotonic_s()):
+            log.warning("%s: %s", name, reason)
+            self.stages.journal.event("state_begins", state=name, reason=reason)
+
+    def _end_state(self, name: str) -> None:
+        held_s = self.stages.health.end(name, self.stages.clock.monotonic_s())
+        if held_s is not None:
+            log.info("%s is over after %.0f s", name, held_s)
+            self.stages.journal.event("state_ends", state=name, held_s=round(held_s, 1), reason="seen working again")
+
+    def _keep_time(self) -> None:
+        """Once a minute a line of journal, every few minutes a heartbeat."""
+        stages, now_s = self.stages, self.stages.clock.monotonic_s()
+        if now_s - self._minute_s >= MINUTE_S:
+            self._minute_s = now_s
+            self._write_minute()
+        if stages.uplink is not None and now_s - self._beat_s >= stages.heartbeat_s:
+            self._beat_s = now_s
+            self._note_storage()
+            stages.uplink.beat(stages.health.heartbeat(stages.clock.now(), stages.outbox.counts().waiting))
+
+    def _write_minute(self) -> None:
+        stages = self.stages
+        stages.journal.minute(
+            level_dbfs=round(self._level_dbfs, 1),
+            queue=stages.outbox.counts().waiting,
+            gaps=self._gaps,
+            states=stages.health.states,
+        )
+        self._gaps = []
+        for dropped in stages.outbox.take_dropped():
+            stages.journal.event(
+                "alert_dropped", alert_id=dropped.alert_id, revision=dropped.revision, reason=dropped.reason
+            )
+
+    def _note_storage(self) -> None:
+        """The journal and the outbox go around a disk that refuses; the station must hear of it."""
+        for name, problem in (("disk", self.stages.outbox.disk_error), ("journal", self.stages.journal.state)):
+            if problem:
+                self._begin_state(f"{name}_failed", problem)
+            else:
+                self._end_state(f"{name}_failed")
+
+    def _finish(self) -> None:
+        """Close what is open: what comes after a stop is another event."""
+        stages = self.stages
+        for alert in stages.reporter.closings(stages.listener.finish(), self._level_dbfs):
+            self._keep(alert)
+        self._write_minute()
+
+
+def drain(outbox: Outbox, clock: DeviceClock, stop: threading.Event, longest_s: float) -> int:
+    """Wait until the sender has emptied the outbox; return how many alerts still wait."""
+    end_s = clock.monotonic_s() + longest_s
+    while (waiting := outbox.counts().waiting) and clock.monotonic_s() < end_s and not stop.wait(0.1):
+        pass
+    return waiting
+
+
+def supervised(name: str, body: Callable[[threading.Event], None], stop: threading.Event) -> threading.Thread:
+    """Return a started thread that runs `body` again, after a pause, if it ever fails: deaf is worse than late."""
+
+    def keep_running() -> None:
+        pause_s = 1.0
+        while not stop.is_set():
+            try:
+                body(stop)
+                return
+            except AgentError as error:
+                log.error("%s stopped: %s; again in %.0f s", name, error, pause_s)  # noqa: TRY400  # one line for people
+            except Exception:  # the supervisor: whatever it is, it is written down and the half starts again
+                log.exception("%s stopped by a fault of its own; again in %.0f s", name, pause_s)
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, 60.0)
+
+    thread = threading.Thread(target=keep_running, name=name, daemon=True)
+    thread.start()
+    return thread
