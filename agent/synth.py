@@ -41,6 +41,7 @@ DEMO_OFFSET_S: Final = 27.0
 DEMO_SNR_DB: Final = 12.0
 DRILL_SECONDS: Final = 12.0
 
+_DEMO_FOREST_DBFS = -34.0
 _DEMO_SEED = 20_261_120
 _DRILL_SEED = 7
 _CONTROL_HZ = 100.0  # speed curves are drawn at this rate and interpolated
@@ -317,7 +318,9 @@ def _spectrum(samples: Float32 | Float64, length: int) -> Complex:
 def _shaped(spectrum: Complex, shape: Float64 | Response, length: int) -> Complex:
     """Return a spectrum times a filter that was drawn on the coarse grid."""
     fine = np.interp(_bins_hz(length), _GRID_HZ, shape)
-    return spectrum * fine.astype(np.complex64 if np.iscomplexobj(shape) else np.float32)
+    shaped: Complex = fine.astype(np.complex64)
+    shaped *= spectrum
+    return shaped
 
 
 def _samples(spectrum: Complex, length: int, n_samples: int) -> Float32:
@@ -374,7 +377,7 @@ def _echo(spectrum: Complex, length: int, reverb: float, reverb_s: float, rng: G
     n_tail = min(length, max(2, int(reverb_s * SAMPLE_RATE)))
     tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail, dtype=np.float32))
     tail *= np.float32(reverb / math.sqrt(float(np.square(tail).sum())))
-    return spectrum * (np.float32(1.0) + _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length))
+    return spectrum + spectrum * _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length)
 
 
 def _interpolated(places: Float64, knots: Float64) -> Float64:
@@ -423,12 +426,13 @@ def _unit(samples: Float32) -> Float32:
 
 def _at_level(samples: Float32, dbfs: float) -> Float32:
     """Return samples without DC at a level, or lower where the peaks would clip."""
-    centred = samples - samples.mean()
+    centred: Float32 = samples - samples.mean()
     gain = 10.0 ** ((dbfs - rms_dbfs(centred)) / 20.0)
     peak = float(np.abs(centred).max())
     if peak > 0.0:
         gain = min(gain, _PEAK / peak)
-    return centred * np.float32(gain)
+    centred *= np.float32(gain)
+    return centred
 
 
 # --- motors ------------------------------------------------------------------------------------------------------
@@ -632,12 +636,13 @@ def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = No
 
     after_firing = _fraction(phase)
     white = _noise(n_samples, rng)
-    gas = white * (np.exp(-3.0 * after_firing) + np.float32(0.4)) * loudness
-    gas_shape = (np.abs(exhaust) + 0.1) * _slope(700.0, 7.0) * _high_pass(60.0)
+    between = np.float32(0.2 + 0.15 * motor.cylinders)  # the gas of many cylinders never stands still
+    gas = white * (np.exp(-3.0 * after_firing) + between) * loudness
+    gas_shape = (np.abs(exhaust) + 0.15) * _slope(900.0, 6.0) * _high_pass(60.0)
     spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), motor.exhaust_noise, power)
 
     fan = _noise(n_samples, rng) * nearness
-    fan_shape = _slope(500.0, 8.0) * _high_pass(80.0)
+    fan_shape = _slope(1_200.0, 7.0) * _high_pass(120.0)
     spectrum += _scaled_to(_shaped(_spectrum(fan, length), fan_shape, length), motor.fan_noise, power)
 
     if motor.knock > 0.0:
@@ -665,7 +670,7 @@ def _engine_pulses(phase: Float64, loudness: Float32, motor: EngineSetting, leng
     strengths *= (1.0 + motor.strength_jitter * rng.standard_normal(n_pulses)).clip(0.05, None)
     strengths *= rng.random(n_pulses) >= motor.misfire
     off = own_place[cylinder] + motor.timing_jitter * rng.standard_normal(n_pulses)
-    return _pulse_row(positions + off * periods, strengths, length)
+    return _pulse_row(positions + off * periods, strengths.astype(np.float64), length)
 
 
 def _log_uniform(low: float, high: float, rng: Generator) -> float:
@@ -746,7 +751,7 @@ def _truck(rng: Generator) -> EngineSetting:
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(4.0, 20.0) if passing else 0.0,
-        distance_m=_log_uniform(5.0, 80.0, rng),
+        distance_m=_log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -848,7 +853,7 @@ def _tractor(rng: Generator) -> EngineSetting:
         whine=_log_uniform(0.005, 0.1, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(1.5, 6.0) if rng.random() < 0.3 else 0.0,
-        distance_m=_log_uniform(5.0, 120.0, rng),
+        distance_m=_log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.2),
     )
@@ -878,7 +883,7 @@ def _generator(rng: Generator) -> EngineSetting:
         fan_noise=_log_uniform(0.15, 0.9, rng),
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(4.0, 30.0),
-        distance_m=_log_uniform(5.0, 150.0, rng),
+        distance_m=_log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -958,8 +963,11 @@ def _cicadas(n_samples: int, rng: Generator) -> Float32:
     swell = np.exp(0.4 * _wander(_control_points(n_samples), rng.uniform(0.05, 0.4), _CONTROL_HZ, rng))
     # clicks of the drums, 40 to 250 a second: the rhythm of a motor, in the pitch of a cicada
     clicks = _turning(_log_uniform(40.0, 250.0, rng), n_samples)
-    buzz = 1.0 + np.float32(rng.uniform(0.0, 0.6)) * np.cos(clicks)
-    return _unit(chorus) * buzz * _to_samples(swell, n_samples)
+    buzz = np.float32(1.0) + np.float32(rng.uniform(0.0, 0.6)) * np.cos(clicks)
+    chorus = _unit(chorus)
+    chorus *= buzz
+    chorus *= _to_samples(swell, n_samples)
+    return chorus
 
 
 def _turning(rate_hz: float, n_samples: int, start: float = 0.0) -> Float32:
@@ -977,7 +985,9 @@ def _cricket(n_samples: int, rng: Generator) -> Float32:
     tone_hz = _log_uniform(2_200.0, 7_200.0, rng)
     drift = 1.0 + 0.004 * _wander(_control_points(n_samples), 1.0, _CONTROL_HZ, rng)
     phase = np.cumsum(_to_samples(tone_hz * drift, n_samples), dtype=np.float64) / SAMPLE_RATE
-    return pulse * np.sin(_fraction(phase) * np.float32(2.0 * np.pi))
+    tone: Float32 = np.sin(_fraction(phase) * np.float32(2.0 * np.pi))
+    tone *= pulse
+    return tone
 
 
 def _birds(n_samples: int, rng: Generator) -> Float32:
@@ -1078,8 +1088,10 @@ def demo_scene() -> tuple[Float32, list[Event]]:
 
 def _demo_forest(rng: Generator) -> Float32:
     """Return the demo's forest: every voice but heavy rain, at -34 dBFS."""
-    mix = wind(DEMO_SECONDS, rng) + 0.6 * insects(DEMO_SECONDS, rng) + 0.8 * birds(DEMO_SECONDS, rng)
-    return _at_level(mix + 0.15 * rain(DEMO_SECONDS, rng), -34.0)
+    mix = wind(DEMO_SECONDS, rng)
+    for voice, share in ((insects, 0.6), (birds, 0.8), (rain, 0.15)):
+        mix += np.float32(share) * voice(DEMO_SECONDS, rng)
+    return _at_level(mix, _DEMO_FOREST_DBFS)
 
 
 def drill_saw() -> Float32:
