@@ -70,47 +70,47 @@ class SawSetting:
 
     idle_rpm: float = 2_900.0
     """Turns a minute with the throttle closed."""
-    cut_rpm: float = 8_800.0
+    cut_rpm: float = 9_300.0
     """Turns a minute in the wood."""
-    free_rpm: float = 11_500.0
+    free_rpm: float = 12_000.0
     """Turns a minute at full throttle out of the wood."""
     cut_share: float = 0.75
     """Share of throttle phases that are cuts."""
     idle_share: float = 0.1
     """Share of phases at idle; what remains are short revs."""
-    wobble: float = 0.05
+    wobble: float = 0.07
     """Relative swing of the speed in the wood, from load and hand."""
-    wobble_hz: float = 1.2
+    wobble_hz: float = 2.2
     """How many such swings a second."""
-    spool_up_s: float = 0.15
+    spool_up_s: float = 0.2
     """Time constant of speeding up, seconds."""
     spool_down_s: float = 0.35
     """Time constant of slowing down, seconds."""
     strength_jitter: float = 0.08
     """Standard deviation of one firing's strength relative to the mean."""
-    timing_jitter: float = 0.008
+    timing_jitter: float = 0.01
     """Standard deviation of one firing's time, in turns."""
     four_stroking: float = 0.35
     """How much weaker every other firing is at light load (rich mixture), 0 to 1."""
-    pulse_hz: float = 900.0
+    pulse_hz: float = 950.0
     """Where the pulse's spectrum begins to fall, hertz."""
-    tilt_db: float = 9.0
+    tilt_db: float = 10.5
     """How fast it falls above, dB per octave."""
-    resonances_hz: tuple[float, ...] = (320.0, 780.0, 1_650.0, 2_900.0)
+    resonances_hz: tuple[float, ...] = (400.0, 950.0, 2_200.0, 3_100.0)
     """Muffler, housing and intake resonances, hertz."""
-    resonance_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    resonance_gains: tuple[float, ...] = (0.8, 1.0, 1.2, 0.7)
     """Strength of each resonance, relative."""
-    resonance_q: float = 4.0
+    resonance_q: float = 5.0
     """Sharpness of the resonances."""
-    exhaust_noise: float = 0.45
+    exhaust_noise: float = 0.3
     """RMS of the gas noise relative to the pulses'."""
-    chain_noise: float = 0.3
+    chain_noise: float = 0.5
     """RMS of the chain's hiss relative to the pulses'."""
     chain_hz: float = 4_200.0
     """Centre of the chain's hiss, hertz."""
-    distance_m: float = 8.0
+    distance_m: float = 6.0
     """Way through air and leaves, which swallow the high notes, metres."""
-    reverb: float = 0.25
+    reverb: float = 0.2
     """RMS of the forest's echo relative to the direct sound."""
     reverb_s: float = 0.5
     """Time in which the echo falls by 60 dB, seconds."""
@@ -318,9 +318,7 @@ def _spectrum(samples: Float32 | Float64, length: int) -> Complex:
 def _shaped(spectrum: Complex, shape: Float64 | Response, length: int) -> Complex:
     """Return a spectrum times a filter that was drawn on the coarse grid."""
     fine = np.interp(_bins_hz(length), _GRID_HZ, shape)
-    shaped: Complex = fine.astype(np.complex64)
-    shaped *= spectrum
-    return shaped
+    return np.multiply(spectrum, fine, dtype=np.complex64, casting="same_kind")
 
 
 def _samples(spectrum: Complex, length: int, n_samples: int) -> Float32:
@@ -377,7 +375,10 @@ def _echo(spectrum: Complex, length: int, reverb: float, reverb_s: float, rng: G
     n_tail = min(length, max(2, int(reverb_s * SAMPLE_RATE)))
     tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail, dtype=np.float32))
     tail *= np.float32(reverb / math.sqrt(float(np.square(tail).sum())))
-    return spectrum + spectrum * _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length)
+    dull_tail = _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length)
+    dull_tail *= spectrum
+    dull_tail += spectrum
+    return dull_tail
 
 
 def _interpolated(places: Float64, knots: Float64) -> Float64:
@@ -394,8 +395,12 @@ def _wander(n_points: int, swings_hz: float, points_hz: float, rng: Generator) -
 
 def _to_samples(control: Float64, n_samples: int) -> Float32:
     """Return a curve drawn at the control rate, at every sample."""
-    places = np.arange(n_samples, dtype=np.float64) * (_CONTROL_HZ / SAMPLE_RATE)
-    return _interpolated(places, control).astype(np.float32)
+    step = int(SAMPLE_RATE / _CONTROL_HZ)
+    ramp = np.arange(step, dtype=np.float32) / np.float32(step)
+    knots = control.astype(np.float32)
+    steps = knots[1:] - knots[:-1]
+    rows: Float32 = knots[:-1, None] + steps[:, None] * ramp  # (n_points - 1, step)
+    return rows.ravel()[:n_samples]
 
 
 def _control_points(n_samples: int) -> int:
@@ -694,24 +699,24 @@ def random_saw(rng: Generator) -> SawSetting:
         free_rpm=min(cut_rpm * rng.uniform(1.1, 1.45), 14_000.0),
         cut_share=cut_share,
         idle_share=rng.uniform(0.0, 0.5) * (1.0 - cut_share),
-        wobble=rng.uniform(0.01, 0.09),
+        wobble=rng.uniform(0.015, 0.1),
         wobble_hz=rng.uniform(0.4, 3.0),
         spool_up_s=rng.uniform(0.08, 0.3),
         spool_down_s=rng.uniform(0.15, 0.6),
         strength_jitter=rng.uniform(0.02, 0.18),
         timing_jitter=rng.uniform(0.002, 0.015),
         four_stroking=rng.uniform(0.0, 0.7),
-        pulse_hz=_log_uniform(500.0, 2_000.0, rng),
+        pulse_hz=_log_uniform(500.0, 1_600.0, rng),
         tilt_db=rng.uniform(6.0, 14.0),
         resonances_hz=tuple(
-            scale * centre_hz * _log_uniform(0.8, 1.25, rng) for centre_hz in (320.0, 780.0, 1_650.0, 2_900.0)
+            scale * centre_hz * _log_uniform(0.8, 1.25, rng) for centre_hz in (380.0, 900.0, 1_900.0, 3_100.0)
         ),
         resonance_gains=_gains(4, rng),
         resonance_q=rng.uniform(2.0, 7.0),
-        exhaust_noise=_log_uniform(0.2, 1.1, rng),
-        chain_noise=_log_uniform(0.1, 0.8, rng),
+        exhaust_noise=_log_uniform(0.15, 0.8, rng),
+        chain_noise=_log_uniform(0.15, 0.9, rng),
         chain_hz=rng.uniform(2_800.0, 6_000.0),
-        distance_m=_log_uniform(2.0, 80.0, rng),
+        distance_m=_log_uniform(2.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.6),
         reverb_s=rng.uniform(0.15, 1.2),
     )
@@ -779,7 +784,7 @@ def _car(rng: Generator) -> EngineSetting:
         resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
         exhaust_noise=_log_uniform(0.2, 0.9, rng),
-        knock=_log_uniform(0.08, 0.35, rng) if is_diesel else _log_uniform(0.01, 0.1, rng),
+        knock=_log_uniform(0.08, 0.35, rng) if is_diesel else _log_uniform(0.03, 0.2, rng),
         knock_hz=_log_uniform(1_200.0, 3_200.0, rng),
         fan_noise=_log_uniform(0.3, 1.5, rng) if passing else _log_uniform(0.15, 0.9, rng),
         whine=_log_uniform(0.005, 0.06, rng),
@@ -806,22 +811,22 @@ def _motorbike(rng: Generator) -> EngineSetting:
         wobble=rng.uniform(0.005, 0.05),
         wobble_hz=rng.uniform(0.3, 2.5),
         spool_s=rng.uniform(0.12, 0.5),
-        strength_jitter=rng.uniform(0.05, 0.3),
+        strength_jitter=rng.uniform(0.04, 0.2),
         timing_jitter=rng.uniform(0.003, 0.02),
         imbalance=rng.uniform(0.03, 0.3),
         unevenness=rng.uniform(0.0, 0.3) if cylinders == 2 else 0.0,
         misfire=rng.uniform(0.0, 0.05),
-        pulse_hz=_log_uniform(200.0, 900.0, rng),
+        pulse_hz=_log_uniform(150.0, 600.0, rng),
         tilt_db=rng.uniform(6.0, 12.0),
         resonances_hz=(rng.uniform(100.0, 220.0), rng.uniform(300.0, 700.0), rng.uniform(900.0, 2_000.0)),
         resonance_gains=_gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.1, 0.6, rng),
-        knock=_log_uniform(0.02, 0.2, rng),
+        exhaust_noise=_log_uniform(0.2, 0.8, rng),
+        knock=_log_uniform(0.05, 0.35, rng),
         knock_hz=_log_uniform(1_500.0, 4_000.0, rng),
         fan_noise=_log_uniform(0.03, 0.3, rng),
         speed_m_s=rng.uniform(5.0, 25.0) if passing else 0.0,
-        distance_m=_log_uniform(3.0, 80.0, rng),
+        distance_m=_log_uniform(3.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.4),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -1080,7 +1085,7 @@ def demo_scene() -> tuple[Float32, list[Event]]:
     rng = np.random.Generator(np.random.PCG64(_DEMO_SEED))
     total = _demo_forest(rng)
     start, stop = round(DEMO_ONSET_S * SAMPLE_RATE), round(DEMO_OFFSET_S * SAMPLE_RATE)
-    saw = _faded(chainsaw(DEMO_OFFSET_S - DEMO_ONSET_S, rng, SawSetting()), 0.15)
+    saw = _faded(chainsaw(DEMO_OFFSET_S - DEMO_ONSET_S, rng, SawSetting(idle_share=0.0)), 0.15)
     gain_db = rms_dbfs(total[start:stop]) + DEMO_SNR_DB - rms_dbfs(saw)
     total[start:stop] += saw * np.float32(10.0 ** (gain_db / 20.0))
     return total, [Event(label="chainsaw", onset_s=DEMO_ONSET_S, offset_s=DEMO_OFFSET_S)]
@@ -1097,7 +1102,7 @@ def _demo_forest(rng: Generator) -> Float32:
 def drill_saw() -> Float32:
     """Return 12 s of a saw that nobody could mistake, for playing to a device; always the same."""
     rng = np.random.Generator(np.random.PCG64(_DRILL_SEED))
-    saw = SawSetting(cut_share=0.8, idle_share=0.0, distance_m=5.0, reverb=0.1)
+    saw = SawSetting(cut_share=0.6, idle_share=0.0, reverb=0.1)
     return _faded(chainsaw(DRILL_SECONDS, rng, saw), 0.1)
 
 
