@@ -66,7 +66,7 @@ pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.1
 	@bash tests/pythons.sh
 
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
-	@$(DEV)/bin/python tests/bench.py --peers $(PEERS)
+	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
 tracks: $(DEV_READY) ## Build the held-out soundscapes from DATA
 	@$(DEV)/bin/python -m model_export tracks --data $(DATA) --out var/tracks

@@ -52,7 +52,9 @@ class CaptureConfig:
     command: tuple[str, ...] = ()
     """The command of `pipe`, as a list of words."""
     path: Path | None = None
-    """The recording of `file`."""
+    """The recording of `file`, heard in real time."""
+    then: Path | None = None
+    """For `file`: a recording that is repeated for ever when `path` has ended; without it the agent stops then."""
     sample_rate: int = 48_000
     """Samples per second that `pipe` writes; other sources know their own."""
     ring_s: float = 12.0
@@ -67,6 +69,7 @@ class CaptureConfig:
             device=fields.text("device") if fields.has("device") else None,
             command=fields.texts("command") if fields.has("command") else (),
             path=Path(fields.text("path", longest=4_096)) if fields.has("path") else None,
+            then=Path(fields.text("then", longest=4_096)) if fields.has("then") else None,
             sample_rate=fields.integer("sample_rate", 8_000, 384_000)
             if fields.has("sample_rate")
             else default.sample_rate,
@@ -199,7 +202,7 @@ def _rooted(config: AgentConfig, folder: Path) -> AgentConfig:
 
     return replace(
         config,
-        capture=replace(config.capture, path=under(config.capture.path)),
+        capture=replace(config.capture, path=under(config.capture.path), then=under(config.capture.then)),
         listen=replace(config.listen, model=folder / config.listen.model.expanduser()),
         station=replace(config.station, key_file=under(config.station.key_file), ca_file=under(config.station.ca_file)),
         storage=replace(config.storage, folder=folder / config.storage.folder.expanduser()),

@@ -9,5 +9,6 @@ pin() {
         --no-emit-index-url --no-emit-find-links --upgrade "$@" pyproject.toml -o "constraints/$out.txt"
 }
 pin agent
+pin pytest --group pytest
 pin run --extra deploy --extra audio
 pin dev --all-extras --group dev

@@ -1,0 +1,42 @@
+"""`python -m deploy`: run. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.demo import DemoError, run_demo
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy",
+        description="Brings station and agent together.",
+        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="a station and an agent on this machine, and a saw in the forest",
+        description="Starts a base station on the loopback address and an agent beside it, which listens in real time "
+        "to a synthesised forest with a chainsaw in it (or to your microphone, or to your recording).",
+    )
+    run.add_argument("--source", default="demo", metavar="WHAT", help="demo, mic, or an audio file (default: demo)")
+    run.add_argument(
+        "--once", action="store_true", help="end after the recording; exit 0 only if the station has the alert"
+    )
+    run.add_argument("--folder", type=Path, default=Path("var/run"), metavar="DIR", help="where both keep their files")
+    run.add_argument("--port", type=int, default=8765, help="of the page; another is taken if it is in use")
+    options = parser.parse_args(arguments)
+    if options.once and options.source == "mic":
+        parser.error("--once needs a recording: a microphone does not end")
+    try:
+        return run_demo(options.source, options.folder.resolve(), options.port, once=options.once)
+    except DemoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

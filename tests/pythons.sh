@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs the agent's tests on every CPython from 3.11 to 3.14 that this machine has, in environments with the agent's own
+# dependencies and pytest alone: what would need more skips or is left out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+find_python() {
+    local version=$1 candidate
+    for candidate in "$(command -v "python$version" || true)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        if [ -n "$candidate" ] && "$candidate" -c "import sys; sys.exit('.'.join(map(str, sys.version_info[:2])) != '$version')" 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+ran=0
+for version in 3.11 3.12 3.13 3.14; do
+    python=$(find_python "$version")
+    if [ -z "$python" ]; then
+        echo "python $version: not on this machine"
+        continue
+    fi
+    environment=.venv-$version
+    if [ ! -e "$environment/.ready" ] || [ constraints/pytest.txt -nt "$environment/.ready" ]; then
+        "$python" -m venv "$environment"
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+            -r constraints/pytest.txt
+        touch "$environment/.ready"
+    fi
+    echo "python $version:"
+    "$environment/bin/python" -m pytest -q tests/agent -m "not slow and not data" -p no:cacheprovider
+    ran=$((ran + 1))
+done
+[ "$ran" -gt 0 ]
