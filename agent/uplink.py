@@ -454,6 +454,13 @@ class StationLink:
         )
 
 
+class _Session(requests.Session):
+    """Connections that know no redirect: to look ahead, requests would read the whole body of one, of any size."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: whatever redirects is not the station."""
+
+
 class _Station:
     """One address of the station, with its connections."""
 
@@ -474,7 +481,7 @@ def _session(ca_file: Path | None) -> requests.Session:
             ssl.create_default_context(cafile=str(ca_file))
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{ca_file}: is not a readable certificate file (PEM): {error}") from error
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False  # no proxy, netrc or CA of the environment comes between device and station
     session.verify = True if ca_file is None else str(ca_file)
     session.headers["User-Agent"] = f"curupira/{VERSION}"
