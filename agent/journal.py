@@ -492,8 +492,6 @@ def _headless(number: int) -> Segment:
 
 
 def _parse_line(segment: Segment, raw: bytes) -> Line:
-    if not raw.endswith(b"\n"):
-        raise FieldError("line", "is torn")
     fields = _document(raw)
     kind = fields.choice("kind", ["minute", "windows", "event"])
     clock = Clock(
@@ -518,6 +516,8 @@ def _parse_line(segment: Segment, raw: bytes) -> Line:
 
 
 def _document(raw: bytes) -> Fields:
+    if not raw.endswith(b"\n"):
+        raise FieldError("line", "is torn")
     return Fields(json.loads(raw.decode("utf-8")), "line")
 
 
