@@ -396,11 +396,11 @@ def _wander(n_points: int, swings_hz: float, points_hz: float, rng: Generator) -
 def _to_samples(control: Float64, n_samples: int) -> Float32:
     """Return a curve drawn at the control rate, at every sample."""
     step = int(SAMPLE_RATE / _CONTROL_HZ)
-    ramp = np.arange(step, dtype=np.float32) / np.float32(step)
+    ramp = np.linspace(0.0, 1.0, step, endpoint=False, dtype=np.float32)
     knots = control.astype(np.float32)
     steps = knots[1:] - knots[:-1]
-    rows: Float32 = knots[:-1, None] + steps[:, None] * ramp  # (n_points - 1, step)
-    return rows.ravel()[:n_samples]
+    rows = knots[:-1, None] + steps[:, None] * ramp  # (n_points - 1, step)
+    return rows.astype(np.float32, copy=False).ravel()[:n_samples]
 
 
 def _control_points(n_samples: int) -> int:
