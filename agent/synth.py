@@ -641,7 +641,7 @@ def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = No
 
     after_firing = _fraction(phase)
     white = _noise(n_samples, rng)
-    between = np.float32(0.2 + 0.15 * motor.cylinders)  # the gas of many cylinders never stands still
+    between = np.float32(0.2 + 0.06 * motor.cylinders)  # the gas of many cylinders never stands still
     gas = white * (np.exp(-3.0 * after_firing) + between) * loudness
     gas_shape = (np.abs(exhaust) + 0.15) * _slope(900.0, 6.0) * _high_pass(60.0)
     spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), motor.exhaust_noise, power)
@@ -752,7 +752,7 @@ def _truck(rng: Generator) -> EngineSetting:
         exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.08, 0.4, rng),
         knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.15, 0.9, rng),
+        fan_noise=_log_uniform(0.08, 0.5, rng),
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(4.0, 20.0) if passing else 0.0,
@@ -786,7 +786,7 @@ def _car(rng: Generator) -> EngineSetting:
         exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.08, 0.35, rng) if is_diesel else _log_uniform(0.03, 0.2, rng),
         knock_hz=_log_uniform(1_200.0, 3_200.0, rng),
-        fan_noise=_log_uniform(0.3, 1.5, rng) if passing else _log_uniform(0.15, 0.9, rng),
+        fan_noise=_log_uniform(0.15, 0.7, rng) if passing else _log_uniform(0.08, 0.5, rng),
         whine=_log_uniform(0.005, 0.06, rng),
         whine_ratio=rng.uniform(6.0, 30.0),
         speed_m_s=rng.uniform(6.0, 28.0) if passing else 0.0,
@@ -854,7 +854,7 @@ def _tractor(rng: Generator) -> EngineSetting:
         exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.1, 0.6, rng),
         knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.1, 0.7, rng),
+        fan_noise=_log_uniform(0.08, 0.5, rng),
         whine=_log_uniform(0.005, 0.1, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(1.5, 6.0) if rng.random() < 0.3 else 0.0,
@@ -885,7 +885,7 @@ def _generator(rng: Generator) -> EngineSetting:
         exhaust_noise=_log_uniform(0.2, 0.9, rng),
         knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.02, 0.15, rng),
         knock_hz=_log_uniform(1_000.0, 3_000.0, rng),
-        fan_noise=_log_uniform(0.15, 0.9, rng),
+        fan_noise=_log_uniform(0.08, 0.5, rng),
         whine=_log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(4.0, 30.0),
         distance_m=_log_uniform(4.0, 60.0, rng),
