@@ -75,33 +75,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_replay(commands)
-    _add_doctor(commands)
+    _describe_run(commands.add_parser("run", help="listen, for ever"))
+    _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
+    _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
     return parser
 
 
-def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    run = commands.add_parser(
-        "run",
-        help="listen, for ever",
-        description="Listens to the configured source until SIGTERM or Ctrl-C, or until a recording ends. "
-        "Alerts are on disk before they are sent; what the station has not receipted is sent after the next start.",
+def _describe_run(run: argparse.ArgumentParser) -> None:
+    run.description = (
+        "Listens to the configured source until SIGTERM or Ctrl-C, or until a recording ends. "
+        "Alerts are on disk before they are sent; what the station has not receipted is sent after the next start."
     )
     run.add_argument("--config", type=Path, required=True, metavar="FILE", help="the device's YAML file")
     run.add_argument("--say", action="store_true", help="print every window as it is heard")
     run.set_defaults(command=run_command)
 
 
-def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    play = commands.add_parser(
-        "replay",
-        help="recordings through the same code",
-        description="Plays recordings, as fast as this machine can, through gate, model and decision. A folder means "
+def _describe_replay(play: argparse.ArgumentParser) -> None:
+    play.description = (
+        "Plays recordings, as fast as this machine can, through gate, model and decision. A folder means "
         "every audio file under it, sorted; each file is heard as by a device that has just started. "
-        "WAV of any kind; FLAC, MP3 and Ogg with the [audio] extra.",
-        epilog="Example: python -m agent replay night.wav --json --scores",
+        "WAV of any kind; FLAC, MP3 and Ogg with the [audio] extra."
     )
+    play.epilog = "Example: python -m agent replay night.wav --json --scores"
     play.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="audio file or folder")
     play.add_argument("--json", action="store_true", help="one JSON object a line (design: the replay contract)")
     play.add_argument("--scores", action="store_true", help="also a line for every stride, gated ones included")
@@ -113,12 +109,10 @@ def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     play.set_defaults(command=replay_command)
 
 
-def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    check = commands.add_parser(
-        "doctor",
-        help="go or no-go, on one screen",
-        description="Checks model, runtime, microphone, station, disk and clock, and says what to do about each that "
-        "is not well. Exit code 0: go; 1: no-go.",
+def _describe_doctor(check: argparse.ArgumentParser) -> None:
+    check.description = (
+        "Checks model, runtime, microphone, station, disk and clock, and says what to do about each that "
+        "is not well. Exit code 0: go; 1: no-go."
     )
     check.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; without it, defaults")
     check.add_argument("--offline", action="store_true", help="leave microphone and station out")
@@ -177,7 +171,7 @@ def run_command(options: argparse.Namespace) -> int:
     config = read_config(options.config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda _number, _frame: stop.set())
     clock = DeviceClock()
     with ExitStack() as stack:
         journal = stack.enter_context(

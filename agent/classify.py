@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,8 +101,8 @@ class TfliteClassifier:
         self._repeats = self._repeats + 1 if content == self._last else 0
         self._last = content
         if self._repeats >= SUSPICIOUS_REPEATS:
+            self.prove()  # until it succeeds, every further repeat asks again: stuck stays an alarm
             self._repeats = 0
-            self.prove()
 
 
 def disagreement(scores: NDArray[np.float64], golden: NDArray[np.float64]) -> str:
@@ -202,7 +202,7 @@ def _has_delegate(interpreter: Any) -> bool:  # noqa: ANN401  # three classes th
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def _quiet_stderr() -> Generator[None]:
     """Keep the runtime's chatter out of the log: it writes past Python, to the descriptor itself."""
     try:
         saved = os.dup(sys.stderr.fileno())

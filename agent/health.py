@@ -2,26 +2,26 @@
 
 import contextlib
 import math
+import mmap
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent import VERSION
-from agent.alert import Heartbeat, finite
 from agent.alert import Clock as ClockReading
+from agent.alert import Heartbeat, finite
 from agent.config import DeviceConfig
 from agent.listen import Window
 from agent.manifest import Manifest
 
 _STATM = Path("/proc/self/statm")
-_PAGE_BYTES = 4096
 
 
 def rss_mb() -> float:
     """Return resident memory in megabytes, 0 where the system does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(_STATM.read_text().split()[1]) * _PAGE_BYTES / 1e6
+        return int(_STATM.read_text().split()[1]) * mmap.PAGESIZE / 1e6
     return 0.0
 
 

@@ -128,7 +128,7 @@ class Demo:
         return {str(alert["alert_id"]) for alert in self._alerts()}
 
     def _alerts(self) -> list[Mapping[str, Any]]:
-        answer = requests.get(f"{self.url}/v1/alerts", params={"device": DEVICE, "limit": 500}, timeout=10)
+        answer = requests.get(f"{self.url}/v1/alerts", params={"device": DEVICE, "limit": "500"}, timeout=10)
         answer.raise_for_status()
         alerts: list[Mapping[str, Any]] = answer.json()["alerts"]
         return alerts

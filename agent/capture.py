@@ -1,0 +1,548 @@
+"""Where sound comes from: files, commands and microphones, all as 16 kHz mono blocks on one sample clock.
+
+A source is small and knows nothing of threads; `Reader` runs one in a thread of its own, keeps a bounded ring of
+blocks, and opens a live source again, for ever, when it stops.
+"""
+
+import contextlib
+import importlib
+import itertools
+import logging
+import queue
+import select
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.config import CaptureConfig
+from agent.errors import AudioError, CaptureError
+from agent.resample import Resampler
+from agent.wav import WavFile
+
+log = logging.getLogger(__name__)
+
+Float32 = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+LONGEST_PAUSE_S = 60.0
+_FILE_BLOCK_S = 10.0
+_LIVE_BLOCK_S = 0.5
+_FULL_SCALE = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What a source delivers at once."""
+
+    start: int
+    """Index of the first sample on the sample clock; a jump means that audio was lost before it."""
+    samples: Float32
+    """Shape (n,), mono at 16 kHz, in [-1, 1]."""
+    clipped: int = 0
+    """Samples at full scale, counted before resampling."""
+
+
+class AudioSource(Protocol):
+    """Something that delivers sound."""
+
+    name: str
+    """For people: the file, the command, the card."""
+    live: bool
+    """True where sound that is not taken is lost, and where an end is a failure."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks whose `start` begins at 0; end with the recording.
+
+        Raises:
+            AudioError: the recording cannot be read (on).
+            CaptureError: a live source stopped.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of file, child or card; may be called at any time and twice."""
+        ...
+
+
+class _Converter:
+    """Any rate and number of channels to blocks of 16 kHz mono."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._resampler = Resampler(sample_rate, SAMPLE_RATE)
+        self._start = 0
+
+    def block(self, channels: Float32) -> Block:
+        """Return the block that samples of shape (n, channels) give."""
+        clipped = int((np.abs(channels) >= _FULL_SCALE).any(axis=1).sum())
+        mono: Float32 = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)
+        return self._at_clock(self._resampler.push(np.ascontiguousarray(mono)), clipped)
+
+    def rest(self) -> Block:
+        """Return what the resampler still holds."""
+        return self._at_clock(self._resampler.flush(), 0)
+
+    def _at_clock(self, samples: Float32, clipped: int) -> Block:
+        block = Block(start=self._start, samples=samples, clipped=clipped)
+        self._start += len(samples)
+        return block
+
+
+class AudioFile:
+    """A recording, read in pieces, so that an hour needs no more memory than a minute."""
+
+    live = False
+
+    def __init__(self, path: Path, block_s: float = _FILE_BLOCK_S) -> None:
+        """Open nothing yet; `blocks` does."""
+        self.name = str(path)
+        self._path = path
+        self._block_s = block_s
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the recording; AudioError if it cannot be read."""
+        if self._path.suffix.lower() == ".wav":
+            yield from self._wav_blocks()
+        else:
+            yield from self._decoded_blocks()
+
+    def close(self) -> None:
+        """Nothing stays open between blocks that an abandoned iterator does not close itself."""
+
+    def _wav_blocks(self) -> Iterator[Block]:
+        with WavFile(self._path) as wav:
+            if wav.truncated:
+                log.warning("%s: is cut short by %d bytes; what is there is heard", self._path, wav.truncated)
+            converter = _Converter(wav.sample_rate)
+            while len(channels := wav.read(round(self._block_s * wav.sample_rate))):
+                yield converter.block(channels)
+            yield converter.rest()
+            if wav.bad_samples:
+                log.warning("%s: %d samples are no numbers and were heard as silence", self._path, wav.bad_samples)
+
+    def _decoded_blocks(self) -> Iterator[Block]:
+        try:
+            soundfile = importlib.import_module("soundfile")
+        except (ImportError, OSError) as error:
+            raise AudioError(
+                f"{self._path}: only WAV can be read here; for others: pip install 'curupira[audio]'"
+            ) from error
+        try:
+            with soundfile.SoundFile(str(self._path)) as file:
+                converter = _Converter(int(file.samplerate))
+                n_frames = round(self._block_s * file.samplerate)
+                while len(channels := file.read(n_frames, dtype="float32", always_2d=True)):
+                    yield converter.block(channels)
+                yield converter.rest()
+        except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+            if not self._path.exists():
+                raise AudioError(f"{self._path}: cannot open: no such file") from error
+            raise AudioError(f"{self._path}: cannot be decoded: {' '.join(str(error).split())[:200]}") from error
+
+
+class Paced:
+    """Another source, delivered no faster than it sounds."""
+
+    def __init__(
+        self,
+        source: AudioSource,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Wrap a source; clock and sleep are arguments for tests."""
+        self.name = source.name
+        self.live = source.live
+        self._source = source
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield each block when its last sample has sounded."""
+        began_s = self._monotonic()
+        for block in self._source.blocks():
+            due_s = began_s + (block.start + len(block.samples)) / SAMPLE_RATE
+            self._sleep(max(0.0, due_s - self._monotonic()))
+            yield block
+
+    def close(self) -> None:
+        """Close the wrapped source."""
+        self._source.close()
+
+
+class Chained:
+    """A recording, and then another one again and again: the forest after the demo's saw."""
+
+    live = False
+
+    def __init__(self, first: AudioSource, then: AudioSource) -> None:
+        """Play `first` once, `then` for ever."""
+        self.name = first.name
+        self._sources = itertools.chain([first], itertools.repeat(then))
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield on one sample clock."""
+        offset = 0
+        for source in self._sources:
+            end = offset
+            for block in source.blocks():
+                start = offset + block.start
+                end = start + len(block.samples)
+                yield Block(start=start, samples=block.samples, clipped=block.clipped)
+            if end == offset:
+                return  # an empty recording would spin for ever
+            offset = end
+
+    def close(self) -> None:
+        """Files close themselves."""
+
+
+class CommandMic:
+    """Any command that writes raw s16le PCM to its standard output: parec, arecord, rec."""
+
+    live = True
+
+    def __init__(self, argv: Sequence[str], sample_rate: int, channels: int = 1, timeout_s: float = 10.0) -> None:
+        """Start nothing yet; `blocks` does.
+
+        Args:
+            argv: the command, word by word.
+            sample_rate: samples per second that it writes.
+            channels: interleaved channels that it writes.
+            timeout_s: seconds without a byte after which it hangs.
+        """
+        self.name = " ".join(argv)
+        self._argv = list(argv)
+        self._sample_rate = sample_rate
+        self._channels = channels
+        self._timeout_s = timeout_s
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield what the command writes; CaptureError when it ends, hangs or cannot be started."""
+        with tempfile.TemporaryFile() as errors:
+            try:
+                child = subprocess.Popen(
+                    self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+                )
+            except OSError as error:
+                raise CaptureError(f"{self._argv[0]}: cannot start: {error.strerror}") from error
+            self._child = child
+            try:
+                yield from self._read(child)
+            finally:
+                self.close()
+            errors.seek(0)
+            said = errors.read()[-400:].decode(errors="replace").strip().splitlines()
+            reason = f": {said[-1]}" if said else ""
+            raise CaptureError(f"{self.name}: ended with exit code {child.returncode}{reason}")
+
+    def _read(self, child: "subprocess.Popen[bytes]") -> Iterator[Block]:
+        assert child.stdout is not None
+        converter = _Converter(self._sample_rate)
+        frame_bytes = 2 * self._channels
+        wanted = round(_LIVE_BLOCK_S * self._sample_rate) * frame_bytes
+        pending = b""
+        while True:
+            ready, _, _ = select.select([child.stdout], [], [], self._timeout_s)
+            if not ready:
+                raise CaptureError(f"{self.name}: hangs: not a byte for {self._timeout_s:g} s")
+            piece = child.stdout.read(wanted - len(pending))
+            pending += piece
+            if len(pending) >= wanted or not piece:
+                # a command that dies may leave half a sample behind
+                whole = len(pending) - len(pending) % frame_bytes
+                pcm = np.frombuffer(pending[:whole], "<i2").astype(np.float32) * np.float32(2**-15)
+                pending = pending[whole:]
+                yield converter.block(pcm.reshape(-1, self._channels))
+            if not piece:
+                return
+
+    def close(self) -> None:
+        """End the command."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+class SoundDeviceMic:
+    """A microphone through PortAudio, at the card's own rate, found by name."""
+
+    live = True
+
+    def __init__(self, device: str | None, timeout_s: float = 10.0) -> None:
+        """Find the card.
+
+        Args:
+            device: part of its name, in any case; the default input if None.
+            timeout_s: seconds without a block after which it hangs.
+
+        Raises:
+            CaptureError: PortAudio is missing, or no such card.
+        """
+        try:
+            self._module: Any = importlib.import_module("sounddevice")
+        except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not
+            raise CaptureError(
+                f"sounddevice cannot be used: {' '.join(str(error).split())}; install libportaudio2"
+            ) from error
+        self._timeout_s = timeout_s
+        self._idx, self.name, self._sample_rate = self._found(device)
+        self._stream: Any = None
+
+    def _found(self, device: str | None) -> tuple[int, str, int]:
+        try:
+            cards: list[dict[str, Any]] = [dict(card) for card in self._module.query_devices()]
+            default = int(self._module.default.device[0])
+        except self._module.PortAudioError as error:
+            raise CaptureError(f"PortAudio cannot list the cards: {error}") from error
+        inputs = [(idx, card) for idx, card in enumerate(cards) if card["max_input_channels"] > 0]
+        for idx, card in inputs:
+            if (device is None and idx == default) or (device is not None and device.lower() in card["name"].lower()):
+                return idx, str(card["name"]), round(card["default_samplerate"])
+        if device is None and inputs:
+            idx, card = inputs[0]
+            return idx, str(card["name"]), round(card["default_samplerate"])
+        names = ", ".join(str(card["name"]) for _, card in inputs) or "none"
+        raise CaptureError(f"no microphone {device or 'at all'}; inputs that PortAudio knows: {names}")
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield what the card hears; CaptureError when it stops."""
+        converter = _Converter(self._sample_rate)
+        pieces: queue.Queue[Float32] = queue.Queue(maxsize=64)
+
+        def heard(samples: Float32, _frames: int, _time: object, _status: object) -> None:
+            with contextlib.suppress(queue.Full):  # PortAudio's thread must not wait; the hole is seen as lost time
+                pieces.put_nowait(samples.copy())
+
+        try:
+            self._stream = self._module.InputStream(
+                device=self._idx,
+                channels=1,
+                samplerate=self._sample_rate,
+                blocksize=round(_LIVE_BLOCK_S * self._sample_rate),
+                dtype="float32",
+                callback=heard,
+            )
+            self._stream.start()
+        except self._module.PortAudioError as error:
+            raise CaptureError(f"{self.name}: cannot open: {error}") from error
+        try:
+            while True:
+                try:
+                    yield converter.block(pieces.get(timeout=self._timeout_s))
+                except queue.Empty as error:
+                    raise CaptureError(f"{self.name}: hangs: no sound for {self._timeout_s:g} s") from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the card."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+
+def open_source(config: CaptureConfig) -> AudioSource:
+    """Return the configured source.
+
+    Raises:
+        CaptureError: there is no microphone that can be used; the text says what to install.
+    """
+    if config.source == "file":
+        assert config.path is not None
+        first = AudioFile(config.path, _LIVE_BLOCK_S)
+        return Paced(Chained(first, AudioFile(config.then, _LIVE_BLOCK_S)) if config.then else first)
+    if config.source == "pipe":
+        return CommandMic(config.command, config.sample_rate)
+    try:
+        return SoundDeviceMic(config.device)
+    except CaptureError as error:
+        if config.source == "sounddevice":
+            raise
+        return _command_microphone(config.device, error)
+
+
+def _command_microphone(device: str | None, problem: CaptureError) -> CommandMic:
+    """Return the system's own recorder as a microphone, where PortAudio does not do."""
+    if shutil.which("parec"):
+        card = [f"--device={device}"] if device else []
+        return CommandMic(["parec", "--raw", "--format=s16le", "--rate=48000", "--channels=1", *card], 48_000)
+    if shutil.which("arecord"):
+        card = ["-D", f"plughw:CARD={device},DEV=0"] if device else []
+        argv = ["arecord", "-q", *card, "-f", "S16_LE", "-r", "16000", "-c", "1", "-t", "raw", "--buffer-time=500000"]
+        return CommandMic(argv, SAMPLE_RATE)
+    raise CaptureError(
+        f"no microphone can be used ({problem}), and neither parec nor arecord is installed; "
+        "on Debian: apt install libportaudio2, or alsa-utils, or pulseaudio-utils"
+    ) from problem
+
+
+def audio_files(path: Path) -> list[Path]:
+    """Return a file as it is given, or every audio file under a folder, sorted.
+
+    Raises:
+        AudioError: no such path, a folder that cannot be read, or one without audio.
+    """
+    try:
+        if not path.is_dir():
+            path.stat()
+            return [path]
+        found: list[Path] = []
+        _collect(path, found)
+    except OSError as error:
+        raise AudioError(f"{error.filename or path}: cannot read: {error.strerror}") from error
+    if not found:
+        raise AudioError(f"{path}: holds no audio file; known are {', '.join(AUDIO_SUFFIXES)}")
+    return sorted(found)
+
+
+def _collect(folder: Path, found: list[Path]) -> None:
+    """Gather audio files below a folder; unlike a glob, say which folder cannot be read."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            _collect(entry, found)
+        elif entry.suffix.lower() in AUDIO_SUFFIXES:
+            found.append(entry)
+
+
+class Reader:
+    """Runs a source in a thread of its own, with a bounded ring of blocks between it and the listener."""
+
+    def __init__(
+        self,
+        open_source: Callable[[], AudioSource],
+        *,
+        ring_s: float = 12.0,
+        drop_oldest: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open nothing yet; `start` does.
+
+        Args:
+            open_source: makes the source, also anew when a live one stopped.
+            ring_s: seconds of audio kept at most.
+            drop_oldest: when the ring is full, drop the oldest audio (live), or make the source wait (files).
+            monotonic: seconds, for the sample clock across a reopening.
+        """
+        self._open_source = open_source
+        self._most = round(ring_s * SAMPLE_RATE)
+        self._drop_oldest = drop_oldest
+        self._monotonic = monotonic
+        self._ring: deque[Block] = deque()
+        self._held = 0
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._source: AudioSource | None = None
+        self._done = False
+        self._behind = 0
+        self._behind_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self.dropped_samples = 0
+        """Samples lost because the listener was behind."""
+        self.reopenings = 0
+        """How often a live source had to be opened again."""
+        self.last_error: AudioError | None = None
+        """Why the source stopped last."""
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the source is over and every block has been taken."""
+        with self._changed:
+            return self._done and not self._ring
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def get(self, timeout_s: float) -> Block | None:
+        """Return the next block, or None if none came in time or the source is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ring or self._done, timeout_s)
+            if not self._ring:
+                return None
+            block = self._ring.popleft()
+            self._held -= len(block.samples)
+            self._changed.notify_all()
+            return block
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+            source = self._source
+        if source is not None and source.live:
+            source.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        pause_s = 1.0
+        while not self._stop.is_set():
+            behind = self._behind
+            try:
+                self._read()
+                break  # a recording ended, or `close` was called
+            except CaptureError as error:
+                pause_s = 1.0 if self._behind > behind else min(2 * pause_s, LONGEST_PAUSE_S)
+                self._note(error, f"opening it again in {pause_s:.0f} s")
+                self.reopenings += 1
+                self._stop.wait(pause_s)
+            except AudioError as error:
+                self._note(error, "giving up")
+                break
+        with self._changed:
+            self._done = True
+            self._changed.notify_all()
+
+    def _read(self) -> None:
+        """Read one opening of the source; the sample clock goes on over the time in which nothing was heard."""
+        source = self._open_source()
+        missed_s = self._monotonic() - self._behind_s if self._behind else 0.0
+        offset = self._behind + round(missed_s * SAMPLE_RATE)
+        with self._changed:
+            self._source = source
+        with contextlib.closing(source):
+            for block in source.blocks():
+                self._keep(Block(start=offset + block.start, samples=block.samples, clipped=block.clipped))
+                if self._stop.is_set():
+                    return
+
+    def _keep(self, block: Block) -> None:
+        if not len(block.samples):
+            return
+        with self._changed:
+            if not self._drop_oldest:
+                self._changed.wait_for(lambda: self._held < self._most or self._stop.is_set())
+            self._ring.append(block)
+            self._held += len(block.samples)
+            while self._held > self._most and self._drop_oldest and len(self._ring) > 1:
+                lost = len(self._ring.popleft().samples)
+                self._held -= lost
+                self.dropped_samples += lost
+            self._behind = block.start + len(block.samples)
+            self._behind_s = self._monotonic()
+            self._changed.notify_all()
+
+    def _note(self, error: AudioError, then: str) -> None:
+        if str(error) != str(self.last_error):
+            log.warning("%s; %s", error, then)
+        self.last_error = error

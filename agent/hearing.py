@@ -1,0 +1,140 @@
+"""Can this device hear? Named states, measured on the sound itself: Android gives zeros without an error.
+
+Every state begins within ten seconds of audio and ends only on real sound.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture import Block
+
+Float32 = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+SILENCE_DBFS = -120.0
+
+_HOLD = 8 * SAMPLE_RATE
+"""Samples for which something must look wrong before it is called so, in the slow states."""
+_CALM = 2 * SAMPLE_RATE
+"""Samples of real sound that end a state."""
+_QUIETEST_DBFS = -96.0
+"""Below what the last bit of a 16-bit microphone gives."""
+_DC = 0.1
+_CLIPPED_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A named state begins or ends."""
+
+    name: str
+    begins: bool
+    at_sample: int
+    """Sample clock."""
+    detail: str
+    """What was measured."""
+
+
+def level_dbfs(samples: Float32) -> float:
+    """Return the RMS level, decibels relative to full scale; digital silence is -120."""
+    if len(samples) == 0:
+        return SILENCE_DBFS
+    power = float(np.dot(samples, samples)) / len(samples)
+    return max(10.0 * float(np.log10(power)), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
+
+
+@dataclass(slots=True)
+class _Watch:
+    """How long one thing has looked wrong, and for how long well."""
+
+    bad: int = 0
+    good: int = 0
+    holds: bool = False
+
+
+@dataclass(slots=True)
+class Hearing:
+    """Looks at every block, and at the time in which none comes."""
+
+    _watches: dict[str, _Watch] = field(init=False, default_factory=dict[str, _Watch])
+    _last: bytes = field(init=False, default=b"")
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Return the names of the states that hold."""
+        return tuple(name for name, watch in self._watches.items() if watch.holds)
+
+    def push(self, block: Block) -> list[StateChange]:
+        """Take one block; return what begins and ends with it."""
+        samples = block.samples
+        n_samples = len(samples)
+        if n_samples == 0:
+            return []
+        level = level_dbfs(samples)
+        mean = float(samples.mean())
+        spread = float(np.ptp(samples))
+        content = samples[: min(n_samples, 2_048)].tobytes()
+        repeats = content == self._last and spread > 0
+        self._last = content
+        end = block.start + n_samples
+        looks: list[tuple[str, bool, int, Callable[[], str]]] = [
+            ("no_audio", False, _HOLD, str),
+            ("zeros", spread == 0 and mean == 0, _HOLD, lambda: "every sample is 0: the microphone is silenced"),
+            ("constant", spread == 0 and mean != 0, _HOLD, lambda: f"every sample is {mean:.4f}"),
+            ("stuck", repeats, 2 * SAMPLE_RATE, lambda: "the same block again and again"),
+            ("too_quiet", spread > 0 and level < _QUIETEST_DBFS, _HOLD, lambda: f"{level:.0f} dBFS"),
+            (
+                "dc",
+                abs(mean) > _DC and spread > 0,
+                _HOLD,
+                lambda: f"a constant {mean:+.2f} of full scale beside the sound",
+            ),
+            (
+                "clipping",
+                block.clipped > _CLIPPED_SHARE * n_samples,
+                3 * SAMPLE_RATE,
+                lambda: f"{block.clipped} of {n_samples} samples at full scale",
+            ),
+        ]
+        changes: list[StateChange] = []
+        for name, is_bad, hold, detail in looks:
+            change = self._see(name, is_bad, n_samples, hold, end, detail)
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def tick(self, now_sample: int) -> list[StateChange]:
+        """No block came up to this sample clock; return what begins with that."""
+        watch = self._watches.setdefault("no_audio", _Watch())
+        if watch.holds:
+            return []
+        if watch.bad == 0:
+            watch.bad = now_sample
+            return []
+        if now_sample - watch.bad < _HOLD:
+            return []
+        watch.holds, watch.good = True, 0
+        return [StateChange("no_audio", True, now_sample, "no block has come for 8 s")]
+
+    def _see(
+        self, name: str, is_bad: bool, n_samples: int, hold: int, end: int, detail: Callable[[], str]
+    ) -> StateChange | None:
+        watch = self._watches.setdefault(name, _Watch())
+        if name == "no_audio" and not watch.holds:
+            watch.bad = 0
+        if is_bad:
+            watch.bad, watch.good = watch.bad + n_samples, 0
+            if watch.bad >= hold and not watch.holds:
+                watch.holds = True
+                return StateChange(name, True, end, detail())
+            return None
+        watch.good += n_samples
+        if watch.good >= _CALM or not watch.holds:
+            watch.bad = 0
+        if watch.holds and watch.good >= _CALM:
+            watch.holds, watch.bad = False, 0
+            return StateChange(name, False, end, "real sound again")
+        return None
