@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agent import VERSION, doctor
+from agent import VERSION
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
@@ -33,7 +34,9 @@ from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
-from agent.uplink import StationLink, Uplink
+
+if TYPE_CHECKING:
+    from agent.uplink import Uplink
 
 log = logging.getLogger("agent")
 
@@ -225,7 +228,7 @@ def _sender(
     stack: ExitStack,
     journal: Journal | None = None,
     stop: threading.Event | None = None,
-) -> tuple[Outbox, Uplink | None]:
+) -> "tuple[Outbox, Uplink | None]":
     """Open the outbox and, where a station is configured, start the sending thread."""
     folder = config.storage.folder
     try:
@@ -242,6 +245,8 @@ def _sender(
             journal.event("outbox_broken", path=str(outbox.set_aside), salvaged=outbox.salvaged, reason="integrity")
     if not station.urls:
         return outbox, None
+    from agent.uplink import StationLink, Uplink  # a third of the start-up, for those who have a station alone
+
     link = StationLink(
         urls=station.urls,
         device_id=config.device.id,
@@ -288,6 +293,8 @@ def _sayer(manifest: Manifest) -> Callable[[Window], None]:
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Check the device and say go or no-go."""
+    from agent import doctor
+
     logging.getLogger("agent").setLevel(logging.ERROR)
     config = read_config(options.config) if options.config else AgentConfig()
     findings = doctor.examine(config, offline=options.offline)

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from agent.alert import Alert
 from agent.capture import Block, Reader
@@ -21,7 +21,9 @@ from agent.listen import Listener, Window
 from agent.manifest import Manifest
 from agent.outbox import Outbox
 from agent.report import Reporter
-from agent.uplink import Uplink
+
+if TYPE_CHECKING:
+    from agent.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Stages:
     listener: Listener
     reporter: Reporter
     outbox: Outbox
-    uplink: Uplink | None
+    uplink: "Uplink | None"
     """None: no station is configured; alerts wait on disk."""
     journal: Journal
     health: Health
