@@ -173,9 +173,10 @@ class Decider:
         bounds = self._bounds[label]
         if state.onset is None:
             return self._open(label, state, end)
-        state.peak = max(state.peak, output)
-        if output >= bounds.release:
+        # the window before this one may have been lost: lost audio closes an event as quiet does
+        if output >= bounds.release and end - self.stride - state.quiet_from < bounds.close_after:
             state.quiet_from = end
+            state.peak = max(state.peak, output)
         if end - state.quiet_from >= bounds.close_after or end - state.onset >= bounds.longest:
             return self._close(label, state, end)
         return None

@@ -204,7 +204,11 @@ class LogMelStream:
 
     def forget(self, before: int) -> None:
         """Let go of samples before this sample clock: no later window begins there."""
-        n_old = before - self._samples_start
+        n_old = min(before - self._samples_start, len(self._samples))  # windows may lie apart
         if n_old > 0:
             self._samples = self._samples[n_old:].copy()
-            self._samples_start = before
+            self._samples_start += n_old
+
+    def samples(self, start: int, end: int) -> Float32:
+        """Return the samples between two sample clocks, as far as they are still held."""
+        return self._samples[max(0, start - self._samples_start) : max(0, end - self._samples_start)]

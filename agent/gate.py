@@ -78,6 +78,10 @@ class GateConfig:
             raise FieldError(
                 "band_max_hz", f"is {self.band_max_hz:g}, expected above band_min_hz = {self.band_min_hz:g}"
             )
+        if _band_edges(self)[-1] > round(self.band_max_hz * _BAND_FFT / SAMPLE_RATE):
+            raise FieldError(
+                "n_bands", f"is {self.n_bands}, too many between {self.band_min_hz:g} and {self.band_max_hz:g} Hz"
+            )
 
     @classmethod
     def parse(cls, fields: Fields) -> "GateConfig":
@@ -104,6 +108,15 @@ class GateConfig:
         return config
 
 
+def _band_edges(config: GateConfig) -> NDArray[np.intp]:
+    """Return the first spectrum bin of each band and the one behind the last, rising by at least one."""
+    edges_hz = np.geomspace(config.band_min_hz, config.band_max_hz, config.n_bands + 1)
+    edges = np.rint(edges_hz * _BAND_FFT / SAMPLE_RATE).astype(np.intp)
+    steps = np.arange(len(edges))
+    spread: NDArray[np.intp] = np.maximum.accumulate(edges - steps) + steps
+    return spread
+
+
 class Vad(Protocol):
     """WebRTC's voice detector."""
 
@@ -128,6 +141,10 @@ class VoicedRuns:
         """Count runs of `run_frames` frames of 30 ms."""
         self._vad = vad
         self._run_frames = run_frames
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: a run does not span lost audio."""
         self._pending = b""
         self._run = 0
 
@@ -149,9 +166,7 @@ class BandRise:
 
     def __init__(self, config: GateConfig) -> None:
         """Lay out the bands; the floor begins at the first cell."""
-        edges_hz = np.geomspace(config.band_min_hz, config.band_max_hz, config.n_bands + 1)
-        edges = np.rint(edges_hz * _BAND_FFT / SAMPLE_RATE).astype(np.intp)
-        self._edges = np.maximum.accumulate(edges + np.arange(len(edges)) * (np.diff(edges, prepend=0) == 0))
+        self._edges = _band_edges(config)
         self._widths = np.diff(self._edges)
         self._taper = np.hanning(_BAND_FFT).astype(np.float32)
         self._hop = (_CELL - _BAND_FFT) // (_BAND_HOPS - 1)
@@ -212,7 +227,7 @@ class Gate:
         self._bands = BandRise(config)
         self._pending = np.empty(0, np.float32)
         self._recent: deque[Float64] = deque(maxlen=max(config.rise_cells, config.voiced_cells))
-        self._last_open: int | None = None
+        self._openings: deque[int] = deque()
         self._closed = 0
         self._hang_over = round(config.hang_over_s * SAMPLE_RATE)
         self._start = 0
@@ -226,6 +241,8 @@ class Gate:
         """Audio was lost: cells begin anew at this sample clock; the floor stays."""
         self._pending = np.empty(0, np.float32)
         self._recent.clear()
+        if self._runs is not None:
+            self._runs.reset()
         self._start = start
 
     def push(self, samples: Float32) -> None:
@@ -243,13 +260,13 @@ class Gate:
         voiced = self._runs is not None and self._runs.voiced(cell)
         self._start += len(cell)
         if above_db is None:
-            self._last_open = self._start  # no floor is known yet: everything passes
+            self._openings.append(self._start)  # no floor is known yet: everything passes
             return
         self._recent.append(above_db)
         if self._lasts(config.rise_cells, config.rise_db) or (
             voiced and self._lasts(config.voiced_cells, config.voiced_rise_db)
         ):
-            self._last_open = self._start
+            self._openings.append(self._start)
 
     def _lasts(self, n_cells: int, rise_db: float) -> bool:
         """Say whether one band stood this high over its floor in each of the last cells."""
@@ -258,13 +275,16 @@ class Gate:
         lasting_db = functools.reduce(np.minimum, list(self._recent)[-n_cells:])  # (n_bands,)
         return bool(lasting_db.max() >= rise_db)
 
-    def verdict(self, window_start: int) -> GateVerdict:
-        """Return what to do with the window that begins at this sample clock.
+    def verdict(self, start: int, end: int) -> GateVerdict:
+        """Return what to do with the window between these sample clocks.
 
-        All cells of the window must have been pushed.
+        All cells of the window must have been pushed; later ones do not count, so that the verdict does not depend
+        on how the audio was cut into blocks. No later window may begin before this one.
         """
-        # the cell that opened must reach into the window, or end within the hang-over before it
-        if self._last_open is not None and self._last_open > window_start - self._hang_over:
+        # a cell that opened must reach into the window, or end within the hang-over before it
+        while self._openings and self._openings[0] <= start - self._hang_over:
+            self._openings.popleft()
+        if self._openings and self._openings[0] <= end:
             return GateVerdict(passes=True)
         self._closed += 1
         sampled = self._closed % self._config.sample_every == 0

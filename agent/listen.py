@@ -73,7 +73,7 @@ class Listener:
         """Take one block and yield the windows that it completes.
 
         Raises:
-            ModelError: the model fails; the block's remaining windows are lost, the next block goes on.
+            ModelError: the model fails; that window is lost, those behind it come with the next block.
         """
         if not self._began or block.start != self._heard:
             self._begin(block.start)
@@ -81,11 +81,10 @@ class Listener:
         self._stream.push(block.samples)
         if self.gate is not None:
             self.gate.push(block.samples)
-        level = level_dbfs(block.samples)
         window_samples, stride = self.manifest.features.window_samples, self.manifest.stride
         while self._start + window_samples <= self._heard:
             start, self._start = self._start, self._start + stride
-            yield self._window(start, start + window_samples, level)
+            yield self._window(start, start + window_samples)
             self._stream.forget(self._start)
 
     @property
@@ -105,8 +104,8 @@ class Listener:
         if self.gate is not None:
             self.gate.reset(start)
 
-    def _window(self, start: int, end: int, level: float) -> Window:
-        verdict = None if self.gate is None else self.gate.verdict(start)
+    def _window(self, start: int, end: int) -> Window:
+        verdict = None if self.gate is None else self.gate.verdict(start, end)
         frames = outputs = None
         if verdict is None or verdict.passes:
             frames = self._stream.window(start)
@@ -117,6 +116,6 @@ class Listener:
             outputs=outputs,
             sampled=verdict is not None and verdict.sampled,
             frames=frames,
-            level_dbfs=level,
+            level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
         )
