@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import FieldError
-from agent.fields import Fields
+from agent.fields import Fields, shown
 from agent.signing import DEVICE_ID
 
 ALERT_SCHEMA = 1
@@ -32,8 +32,8 @@ STATES = ("open", "closed")
 
 UInt8 = NDArray[np.uint8]
 
-_LABEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+LABEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _MANY_SECONDS = 1e10
 
 
@@ -221,7 +221,7 @@ class Alert:
             revision=fields.integer("revision", 0, 1000),
             state=fields.choice("state", STATES),
             device_id=_matching(fields, "device_id", DEVICE_ID, 63, "small letters, digits, '.', '_' and '-'"),
-            label=_matching(fields, "label", _LABEL, 32, "a small word"),
+            label=_matching(fields, "label", LABEL, 32, "a small word"),
             score=fields.number("score", 0, 1),
             onset_s=fields.number("onset_s", 0, _MANY_SECONDS),
             raised_s=fields.number("raised_s", 0, _MANY_SECONDS),
@@ -282,7 +282,6 @@ class Heartbeat:
         """Read the wire form; FieldError names the field that is wrong."""
         fields = _document(body, LARGEST_HEARTBEAT_BYTES)
         fields.integer("schema", HEARTBEAT_SCHEMA, HEARTBEAT_SCHEMA)
-        scores = fields.sub("top_scores")
         heartbeat = cls(
             device_id=_matching(fields, "device_id", DEVICE_ID, 63, "small letters, digits, '.', '_' and '-'"),
             version=fields.text("version", longest=40),
@@ -293,7 +292,7 @@ class Heartbeat:
             audio_per_wall=fields.number("audio_per_wall", 0, 1e6),
             windows=fields.integer("windows", 0, 2**53),
             classified=fields.integer("classified", 0, 2**53),
-            top_scores={label: scores.number(label, 0, 1) for label in scores.all_keys()},
+            top_scores=_scores(fields.sub("top_scores")),
             level_dbfs=fields.number("level_dbfs", -200, 20),
             states=fields.texts("states", longest=32),
             queue=fields.integer("queue", 0, 2**53),
@@ -328,8 +327,15 @@ def _document(body: bytes, largest: int) -> Fields:
 def _matching(fields: Fields, key: str, form: re.Pattern[str], longest: int, expected: str) -> str:
     text = fields.text(key, longest=longest)
     if not form.fullmatch(text):
-        raise FieldError(fields.name(key), f"is {text!r}, expected {expected}")
+        raise FieldError(fields.name(key), f"is {shown(text)}, expected {expected}")
     return text
+
+
+def _scores(fields: Fields) -> dict[str, float]:
+    for label in fields.all_keys():
+        if not LABEL.fullmatch(label):
+            raise FieldError(fields.name(label), "is not a label, expected a small word")
+    return {label: fields.number(label, 0, 1) for label in fields.all_keys()}
 
 
 def _uuid(fields: Fields, key: str) -> str:

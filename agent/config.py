@@ -3,10 +3,11 @@
 An unknown key is an error, not a surprise in the forest: the agent does not start (exit 2) and says what it expected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -20,6 +21,7 @@ Part = TypeVar("Part")
 
 CAPTURE_KINDS = ("auto", "sounddevice", "pipe", "file")
 LARGEST_CONFIG_BYTES = 100_000
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +70,8 @@ class CaptureConfig:
             source=fields.choice("source", CAPTURE_KINDS) if fields.has("source") else default.source,
             device=fields.text("device") if fields.has("device") else None,
             command=fields.texts("command") if fields.has("command") else (),
-            path=Path(fields.text("path", longest=4_096)) if fields.has("path") else None,
-            then=Path(fields.text("then", longest=4_096)) if fields.has("then") else None,
+            path=_path(fields, "path") if fields.has("path") else None,
+            then=_path(fields, "then") if fields.has("then") else None,
             sample_rate=fields.integer("sample_rate", 8_000, 384_000)
             if fields.has("sample_rate")
             else default.sample_rate,
@@ -97,7 +99,7 @@ class ListenConfig:
     def parse(cls, fields: Fields) -> "ListenConfig":
         """Read `listen`."""
         return cls(
-            model=Path(fields.text("model", longest=4_096)) if fields.has("model") else BUNDLED_MODEL,
+            model=_path(fields, "model") if fields.has("model") else BUNDLED_MODEL,
             gate=fields.flag("gate") if fields.has("gate") else True,
             vad=fields.flag("vad") if fields.has("vad") else True,
         )
@@ -121,11 +123,11 @@ class StationConfig:
         """Read `station`."""
         urls = fields.texts("urls", longest=8) if fields.has("urls") else ()
         for url in urls:
-            if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+            if not _is_safe(url):
                 raise FieldError(
                     fields.name("urls"), f"holds {shown(url)}, expected https:// (http:// on loopback only)"
                 )
-        key_file = Path(fields.text("key_file", longest=4_096)) if fields.has("key_file") else None
+        key_file = _path(fields, "key_file") if fields.has("key_file") else None
         if urls and key_file is None:
             raise FieldError(
                 fields.name("key_file"), "is missing, expected the device's key file, since there are urls"
@@ -133,7 +135,7 @@ class StationConfig:
         return cls(
             urls=urls,
             key_file=key_file,
-            ca_file=Path(fields.text("ca_file", longest=4_096)) if fields.has("ca_file") else None,
+            ca_file=_path(fields, "ca_file") if fields.has("ca_file") else None,
             heartbeat_s=fields.number("heartbeat_s", 1, 86_400) if fields.has("heartbeat_s") else 300.0,
         )
 
@@ -153,7 +155,7 @@ class StorageConfig:
     def parse(cls, fields: Fields) -> "StorageConfig":
         """Read `storage`."""
         return cls(
-            folder=Path(fields.text("folder", longest=4_096)) if fields.has("folder") else cls().folder,
+            folder=_path(fields, "folder") if fields.has("folder") else cls().folder,
             outbox_mb=fields.number("outbox_mb", 1, 10_000) if fields.has("outbox_mb") else 50.0,
             journal_mb=fields.number("journal_mb", 1, 100_000) if fields.has("journal_mb") else 64.0,
         )
@@ -194,19 +196,57 @@ def _part(fields: Fields, key: str, parse: Callable[[Fields], Part], default: Pa
     return part
 
 
+def _path(fields: Fields, key: str) -> Path:
+    """Return a path; `~` is the home folder."""
+    text = fields.text(key, longest=4_096, shortest=1)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise FieldError(fields.name(key), f"is {shown(text)}, expected a path: {error}") from error
+
+
+def _is_safe(url: str) -> bool:
+    """Say whether alerts may go there: over TLS, or not over a network at all."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
+
+
 def _rooted(config: AgentConfig, folder: Path) -> AgentConfig:
     """Return the same configuration with its paths made absolute."""
 
     def under(path: Path | None) -> Path | None:
-        return None if path is None else folder / path.expanduser()
+        return None if path is None else folder / path
 
     return replace(
         config,
         capture=replace(config.capture, path=under(config.capture.path), then=under(config.capture.then)),
-        listen=replace(config.listen, model=folder / config.listen.model.expanduser()),
+        listen=replace(config.listen, model=folder / config.listen.model),
         station=replace(config.station, key_file=under(config.station.key_file), ca_file=under(config.station.ca_file)),
-        storage=replace(config.storage, folder=folder / config.storage.folder.expanduser()),
+        storage=replace(config.storage, folder=folder / config.storage.folder),
     )
+
+
+# impossible dates and values with an explicit tag (`!!int ""`) fail in PyYAML's constructors in as many ways
+_BAD_VALUE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def _load(content: bytes) -> object:
+    """Return the parsed document; aliases are refused: merged, they turn a small file into a huge one."""
+    parse = cast("Callable[[bytes], Iterator[yaml.Event]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]  # thin stubs
+    if any(isinstance(event, yaml.AliasEvent) for event in parse(content)):
+        raise yaml.YAMLError("it holds an alias (*name); write the value out")
+    document: object = yaml.safe_load(content)
+    return document
+
+
+def _one_line(error: Exception) -> str:
+    """Return what an error says, bounded and without what would break the line."""
+    text = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -217,17 +257,20 @@ def read_config(path: Path) -> AgentConfig:
             was expected.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
     if len(content) > LARGEST_CONFIG_BYTES:
         raise ConfigError(
-            f"{path}: has {len(content)} bytes, expected a configuration of at most {LARGEST_CONFIG_BYTES}"
+            f"{path}: has more than {LARGEST_CONFIG_BYTES} bytes, expected a configuration written by hand"
         )
     try:
-        document: object = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from error
+        document = _load(content)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not YAML for a configuration: {_one_line(error)}") from error
+    except _BAD_VALUE as error:
+        raise ConfigError(f"{path}: holds a number, date or tagged value that is none: {_one_line(error)}") from error
     try:
         return AgentConfig.parse({} if document is None else document, path.parent.resolve())
     except FieldError as error:

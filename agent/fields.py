@@ -6,17 +6,24 @@ words: the dotted key, the value, what was expected.
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 from agent.errors import FieldError
 
 _LONGEST_SHOWN = 60
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Breaks a line of a log, or has no UTF-8: paths, databases and terminals refuse it or worse."""
 
 
 def shown(value: object) -> str:
     """Return a value as it may stand in an error line: one line, bounded."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists a thousand deep
+        return f"{type(value).__name__} of great size"
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
@@ -37,7 +44,8 @@ class Fields:
 
     def name(self, key: str) -> str:
         """Return the dotted name of a key, as errors write it."""
-        return f"{self._path}.{key}" if self._path else key
+        word = key if _WORD.fullmatch(key) else shown(key)
+        return f"{self._path}.{word}" if self._path else word
 
     def has(self, key: str) -> bool:
         """Say whether the key is there with a value other than null."""
@@ -52,10 +60,12 @@ class Fields:
         return self._mapping[key]
 
     def text(self, key: str, *, longest: int = 200, shortest: int = 0) -> str:
-        """Return a string of bounded length."""
+        """Return a string of bounded length, without control characters."""
         value = self.raw(key)
         if not isinstance(value, str) or not shortest <= len(value) <= longest:
             raise FieldError(self.name(key), f"is {shown(value)}, expected text of {shortest} to {longest} characters")
+        if _UNFIT.search(value):
+            raise FieldError(self.name(key), f"is {shown(value)}, expected text without control characters")
         return value
 
     def choice(self, key: str, allowed: Sequence[str]) -> str:
@@ -95,18 +105,23 @@ class Fields:
         """Return a mapping inside this one."""
         return Fields(self.raw(key), self.name(key))
 
+    def mapping(self, key: str) -> Mapping[str, object]:
+        """Return a mapping with text keys; its values are not looked at."""
+        return self.sub(key)._mapping
+
     def sequence(self, key: str, *, longest: int = 1000) -> Sequence[object]:
         """Return a list of bounded length; its members are not looked at."""
         value = self.raw(key)
-        if not isinstance(value, list) or len(cast("list[object]", value)) > longest:
-            raise FieldError(self.name(key), f"is {shown(value)}, expected a list of at most {longest}")
-        return cast("list[object]", value)
+        members = cast("list[object]", value) if isinstance(value, list) else None
+        if members is None or len(members) > longest:
+            raise FieldError(self.name(key), f"is {shown(self.raw(key))}, expected a list of at most {longest}")
+        return members
 
     def texts(self, key: str, *, longest: int = 100) -> tuple[str, ...]:
-        """Return a list of strings."""
+        """Return a list of strings, without control characters."""
         members = self.sequence(key, longest=longest)
         for member in members:
-            if not isinstance(member, str):
+            if not isinstance(member, str) or _UNFIT.search(member):
                 raise FieldError(self.name(key), f"holds {shown(member)}, expected text")
         return tuple(cast("Sequence[str]", members))
 

@@ -7,19 +7,21 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.alert import LABEL
 from agent.decide import LabelRule
 from agent.errors import FieldError, ModelError
 from agent.features import FeatureConfig
-from agent.fields import Fields
+from agent.fields import Fields, shown
 from agent.gate import GateConfig
 
 Int8 = NDArray[np.int8]
@@ -29,6 +31,8 @@ Float64 = NDArray[np.float64]
 MANIFEST_SCHEMA = 1
 FEWEST_GOLDEN = 16
 LARGEST_MANIFEST_BYTES = 4_000_000
+LARGEST_GOLDEN_BYTES = 8_000_000
+"""A small manifest must not unpack into more than the memory of a phone."""
 ACTIVATIONS = ("sigmoid", "none")
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default.tflite"
 
@@ -144,9 +148,7 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise FieldError("document", f"is not JSON: {error}") from error
         fields.integer("schema", MANIFEST_SCHEMA, MANIFEST_SCHEMA)
-        labels = fields.texts("labels", longest=32)
-        if not labels or len(set(labels)) != len(labels):
-            raise FieldError("labels", "is empty or names a label twice")
+        labels = _labels(fields)
         features = _features(fields)
         rules = fields.sub("rules")
         golden = fields.sub("golden")
@@ -164,10 +166,10 @@ class Manifest:
             gate=GateConfig.parse(fields.sub("gate")),
             golden_inputs=_unpack(golden, "inputs", (count, features.n_frames, features.n_mels)),
             golden_outputs=_unpack(golden, "outputs", (count, len(labels))),
-            metrics=cast("Mapping[str, Any]", fields.raw("metrics")),
+            metrics=fields.mapping("metrics"),
             data_digest=fields.text("data_digest", longest=64),
-            recipe=cast("Mapping[str, Any]", fields.raw("recipe")),
-            versions=cast("Mapping[str, str]", fields.raw("versions")),
+            recipe=fields.mapping("recipe"),
+            versions=_versions(fields.sub("versions")),
             licence=fields.text("licence", longest=64),
         )
         rules.done()
@@ -191,9 +193,9 @@ def load_model(model: Path) -> tuple[Manifest, bytes]:
     Raises:
         ModelError: either cannot be read, the manifest is wrong, or the file is not the one it describes.
     """
-    path = manifest_path(model)
     try:
         content = model.read_bytes()
+        path = manifest_path(model)
         text = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{error.filename}: cannot read the model: {error.strerror}") from error
@@ -210,6 +212,20 @@ def load_model(model: Path) -> tuple[Manifest, bytes]:
             f"(sha256 {found[:12]}…, expected {manifest.model_sha256[:12]}…, {len(content)} bytes); copy both again"
         )
     return manifest, content
+
+
+def _labels(fields: Fields) -> tuple[str, ...]:
+    labels = fields.texts("labels", longest=32)
+    if not labels or len(set(labels)) != len(labels):
+        raise FieldError("labels", "is empty or names a label twice")
+    for label in labels:
+        if not LABEL.fullmatch(label):  # the station would refuse every alert for it
+            raise FieldError("labels", f"holds {shown(label)}, expected small words")
+    return labels
+
+
+def _versions(fields: Fields) -> dict[str, str]:
+    return {package: fields.text(package) for package in fields.all_keys()}
 
 
 def _features(fields: Fields) -> FeatureConfig:
@@ -235,7 +251,9 @@ def _pack(values: Int8) -> str:
 
 
 def _unpack(fields: Fields, key: str, shape: tuple[int, ...]) -> Int8:
-    expected = int(np.prod(shape))
+    expected = math.prod(shape)
+    if expected > LARGEST_GOLDEN_BYTES:
+        raise FieldError(fields.name(key), f"are {expected} bytes, expected at most {LARGEST_GOLDEN_BYTES}")
     text = fields.text(key, longest=LARGEST_MANIFEST_BYTES)
     try:
         raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), expected + 1)
