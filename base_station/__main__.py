@@ -1,0 +1,223 @@
+"""`python -m base_station`: serve, device add, list, revoke.
+
+Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent import VERSION
+from agent.errors import AgentError, ConfigError
+from agent.signing import DEVICE_ID, new_key
+from base_station.keys import KeyRing, open_ring, write_secret
+from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
+from base_station.store import Device, Store
+from base_station.words import ago
+
+DONE, NO, WRONG_USE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+    )
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USE
+    except AgentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NO
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m base_station",
+        description="Takes alerts from devices in the forest, keeps them and shows them.",
+        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration. "
+        "First: `device add NAME`, put its key on the device, then `serve`.",
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--data",
+        type=Path,
+        default=default_data(),
+        metavar="DIR",
+        help="folder of the database and the station's key; made if missing (default: %(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands, shared)
+    _add_device(commands, shared)
+    return parser
+
+
+def _add_serve(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser
+) -> None:
+    serve = commands.add_parser(
+        "serve",
+        parents=[shared],
+        help="run the station until SIGTERM or Ctrl-C",
+        description="Runs the station: the API for devices and the page for rangers. Prints the page's address when it "
+        "is ready.",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; loopback only (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (default: %(default)s)"
+    )
+    serve.set_defaults(command=_serve)
+
+
+def _add_device(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser
+) -> None:
+    device = commands.add_parser("device", help="add, list and revoke devices", description="Says who may send alerts.")
+    actions = device.add_subparsers(required=True, metavar="ACTION")
+    add = actions.add_parser(
+        "add",
+        parents=[shared],
+        help="admit a device and write its key",
+        description="Admits a device and writes the key that it signs with. Bring the file to the device (mode 600), "
+        "name it there as station.key_file, and remove it here.",
+    )
+    add.add_argument("name", metavar="NAME", help="small letters, digits, '.', '_' and '-', at most 63; say, ipe-07")
+    add.add_argument("--key-out", type=Path, metavar="FILE", help="where the key goes (default: NAME.key, here)")
+    add.add_argument(
+        "--rotate",
+        action="store_true",
+        help="if there is such a device, give it a new key; the old one is worthless then",
+    )
+    add.set_defaults(command=_device_add)
+    listing = actions.add_parser(
+        "list", parents=[shared], help="list the devices", description="Lists the devices and when they last called."
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object per line")
+    listing.set_defaults(command=_device_list)
+    revoke = actions.add_parser(
+        "revoke",
+        parents=[shared],
+        help="refuse a device from now on",
+        description="Refuses a device from now on, at once also in a running station. Its alerts stay.",
+    )
+    revoke.add_argument("name", metavar="NAME")
+    revoke.set_defaults(command=_device_revoke)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = Settings(data=options.data, host=options.host, port=options.port)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    with listening_socket(settings) as listening:
+        prepare_folder(settings.data)
+        from base_station.serve import serve  # the web server and the page take a second to import
+
+        serve(settings, listening, now=_now, on_ready=_announce)
+    return DONE
+
+
+def _leave(*_: object) -> None:
+    """End in order; the web server has its own way while it runs, and raises the signal again after that."""
+    raise SystemExit(DONE)
+
+
+def _announce(url: str) -> None:
+    print(f"page: {url}", flush=True)
+
+
+def _device_add(options: argparse.Namespace) -> int:
+    if not DEVICE_ID.fullmatch(options.name):
+        raise ConfigError(
+            f"NAME: is {options.name!r}, expected small letters, digits, '.', '_' and '-', at most 63, "
+            "beginning with a letter or digit; say, ipe-07"
+        )
+    key_file: Path = options.key_out or Path(f"{options.name}.key")
+    with opened_store(options.data) as (store, ring):
+        device = store.device(options.name)
+        if device is not None and not options.rotate:
+            raise ConfigError(f"{options.name}: there is such a device already; --rotate gives it a new key")
+        if key_file.exists() and not options.rotate:
+            raise ConfigError(f"{key_file}: exists already; move it away, or name another with --key-out")
+        key = new_key()
+        draft = key_file.with_name(f".{key_file.name}.new")
+        draft.unlink(missing_ok=True)
+        write_secret(draft, key.hex().encode())
+        try:
+            sealed = ring.seal(key)
+            if device is None:
+                store.add_device(options.name, sealed, _now())
+            else:
+                store.rotate_key(options.name, sealed)
+            draft.replace(key_file)
+        finally:
+            draft.unlink(missing_ok=True)
+    done = "added" if device is None else "has a new key, the old one is worthless"
+    print(f"{options.name}: {done}; its key is in {key_file}: bring it to the device, then remove it here")
+    return DONE
+
+
+def _device_list(options: argparse.Namespace) -> int:
+    with opened_store(options.data) as (store, _):
+        devices = store.devices()
+    for device in devices:
+        print(json.dumps(_listed(device)) if options.json else _line(device))
+    if not devices and not options.json:
+        print("no devices; add one: python -m base_station device add NAME")
+    return DONE
+
+
+def _listed(device: Device) -> dict[str, object]:
+    contact = device.last_contact_utc
+    return {
+        "device_id": device.device_id,
+        "revoked": device.revoked_utc is not None,
+        "last_contact_utc": None if contact is None else contact.isoformat(),
+    }
+
+
+def _line(device: Device) -> str:
+    contact = device.last_contact_utc
+    if device.revoked_utc is not None:
+        return f"{device.device_id}  revoked"
+    return f"{device.device_id}  {'never called' if contact is None else f'last contact {ago(contact, _now())}'}"
+
+
+def _device_revoke(options: argparse.Namespace) -> int:
+    with opened_store(options.data) as (store, _):
+        if not store.revoke_device(options.name, _now()):
+            raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
+    print(f"{options.name}: refused from now on")
+    return DONE
+
+
+@contextlib.contextmanager
+def opened_store(data: Path) -> Iterator[tuple[Store, KeyRing]]:
+    """Yield the station's database and keys."""
+    settings = Settings(data=data)
+    prepare_folder(data)
+    with contextlib.closing(Store(settings.database_url)) as store:
+        yield store, open_ring(settings.key_file, make=not store.devices())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

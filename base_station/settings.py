@@ -1,0 +1,106 @@
+"""What a station needs to know before it starts."""
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from agent.errors import ConfigError
+
+DEFAULT_PORT = 8765
+
+_BACKLOG = 512
+
+
+def default_data() -> Path:
+    """Return the folder for data that nobody named: the same one whatever the working directory."""
+    home = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "curupira-station"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Where the station keeps its data and where it listens."""
+
+    data: Path
+    """Folder of the database and of the station's key."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = DEFAULT_PORT
+    """TCP port; 0 takes a free one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would put the station into the open, or nowhere."""
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"--port: is {self.port}, expected 0 to 65535")
+        if not _is_loopback(self.host):
+            raise ConfigError(
+                f"--host: {self.host} can be reached from other machines, and this version has neither TLS nor "
+                "passwords; use 127.0.0.1, and reach it from elsewhere through an SSH tunnel"
+            )
+
+    @property
+    def database_url(self) -> URL:
+        """Where the database is."""
+        return URL.create("sqlite", database=str(self.data / "station.db"))
+
+    @property
+    def key_file(self) -> Path:
+        """The file with the key that seals the devices' keys."""
+        return self.data / "station.key"
+
+
+def page_url(host: str, port: int) -> str:
+    """Return the address of the page."""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/"
+
+
+def listening_socket(settings: Settings) -> socket.socket:
+    """Return a socket that listens already, so that nobody else can take the port any more.
+
+    Raises:
+        ConfigError: the port is taken or may not be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"--port: {settings.host}:{settings.port} cannot be used: {error.strerror or error}; "
+            "is another station running? Name another port, or 0 for a free one"
+        ) from error
+    return listening
+
+
+def prepare_folder(data: Path) -> None:
+    """Make the data folder, for its owner alone, and prove that it can be written.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    probe = data / f".writable-{os.getpid()}"
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"--data: {data} cannot be written: {error.strerror or error}; name a folder of your own"
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
