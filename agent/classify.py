@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 
-RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
+RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
 CLEAR_MARGIN = 0.3
 """Another kernel family must give the same best label where the golden scores are at least this far apart..."""
 MEAN_DIFFERENCE = 0.02
@@ -190,7 +190,7 @@ def _interpreter(name: str, package: str, content: bytes) -> tuple[Any, str]:
 
 def _tensor(details: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> int:
     if len(details) != 1 or tuple(details[0]["shape"]) != shape or details[0]["dtype"] != np.int8:
-        found = ", ".join(f"{tuple(detail['shape'])} {np.dtype(detail['dtype'])}" for detail in details)
+        found = ", ".join(f"{tuple(map(int, detail['shape']))} {np.dtype(detail['dtype'])}" for detail in details)
         raise ModelError(f"the model's tensor is {found}, expected {shape} int8; manifest and model disagree")
     return int(details[0]["index"])
 
