@@ -165,6 +165,11 @@ def test_the_file_says_which_schema_it_has(path: Path, outbox: Outbox) -> None:
     db.close()
 
 
+def test_a_put_is_on_disk_when_it_returns(outbox: Outbox) -> None:
+    assert outbox._db is not None
+    assert outbox._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 def test_kill_9_between_put_and_delivery_loses_nothing(path: Path) -> None:
     program = (
         "import os, signal, sys; sys.path.insert(0, 'tests/agent')\n"
