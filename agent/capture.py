@@ -123,6 +123,8 @@ class AudioFile:
         with WavFile(self._path) as wav:
             if wav.truncated:
                 log.warning("%s: is cut short by %d bytes; what is there is heard", self._path, wav.truncated)
+            if wav.n_frames == 0:
+                log.warning("%s: holds no sound", self._path)
             converter = _Converter(wav.sample_rate)
             while len(channels := wav.read(round(self._block_s * wav.sample_rate))):
                 yield converter.block(channels)

@@ -85,7 +85,7 @@ class Printer:
             self._write({"kind": "window", "path": str(path), "end_s": end_s, "scores": scores, "gated": gated})
         else:
             heard = "gated out" if gated else "  ".join(f"{label} {score:.2f}" for label, score in scores.items())
-            self._say(f"{end_s:8.1f} s  {heard}")
+            self._say(f"{end_s:8.1f} s  {heard}  {path}")
 
     def _alert(self, path: Path, detection: Detection) -> None:
         onset_s, raised_s = detection.onset / self._rate, detection.raised / self._rate

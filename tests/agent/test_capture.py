@@ -1,0 +1,360 @@
+"""Sources deliver 16 kHz mono on one sample clock; the reader never loses count, and opens what stops again."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent import capture
+from agent.capture import AudioFile, AudioSource, Block, Chained, CommandMic, Paced, Reader, audio_files, open_source
+from agent.config import CaptureConfig
+from agent.errors import AudioError, CaptureError
+from agent.wav import write_wav
+
+RATE = 16_000
+
+
+def tone(seconds: float, rate: int = RATE) -> np.ndarray:
+    return (0.4 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def heard(source: AudioSource) -> np.ndarray:
+    """Return all samples of a source, whose blocks must follow each other without a gap."""
+    pieces: list[np.ndarray] = []
+    behind = 0
+    for block in source.blocks():
+        assert block.start == behind
+        behind += len(block.samples)
+        pieces.append(block.samples)
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+
+class Script:
+    """A live source that plays blocks, and raises where it is told to."""
+
+    live = True
+
+    def __init__(self, *acts: object) -> None:
+        self.name = "script"
+        self.acts = acts
+        self.closed = False
+
+    def blocks(self) -> Iterator[Block]:
+        start = 0
+        for act in self.acts:
+            if isinstance(act, Exception):
+                raise act
+            if callable(act):
+                act()
+                continue
+            yield Block(start=start, samples=np.full(int(act), 0.1, np.float32))  # type: ignore[call-overload]
+            start += int(act)  # type: ignore[call-overload]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def taken(reader: Reader) -> list[Block]:
+    """Return all blocks up to the end of the source."""
+    blocks = []
+    while not reader.ended:
+        block = reader.get(5.0)
+        if block is not None:
+            blocks.append(block)
+    return blocks
+
+
+# Files
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 96_000])
+def test_a_recording_of_any_rate_is_the_same_sound(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "tone.wav"
+    write_wav(path, tone(3.0, rate), rate)
+    samples = heard(AudioFile(path, block_s=0.7))
+    assert len(samples) == 3 * RATE
+    np.testing.assert_allclose(samples[800:-800], tone(3.0)[800:-800], atol=1e-3)
+
+
+def test_other_formats_need_an_extra_and_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "night.flac"
+    path.write_bytes(b"fLaC")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(AudioError, match=r"night\.flac.*curupira\[audio\]"):
+        heard(AudioFile(path))
+
+
+def test_other_formats_are_decoded_and_broken_ones_named(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "night.flac"
+    soundfile.write(path, tone(1.0), RATE)
+    np.testing.assert_allclose(heard(AudioFile(path)), tone(1.0), atol=1e-4)
+    path.write_bytes(b"no sound at all")
+    with pytest.raises(AudioError, match=r"night\.flac: cannot be decoded"):
+        heard(AudioFile(path))
+    with pytest.raises(AudioError, match="no such file"):
+        heard(AudioFile(tmp_path / "none.ogg"))
+
+
+def test_full_scale_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "loud.wav"
+    write_wav(path, np.sign(tone(1.0)), RATE)
+    assert sum(block.clipped for block in AudioFile(path).blocks()) > 15_000
+
+
+def test_a_truncated_recording_is_heard_and_said_to_be_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cut.wav"
+    write_wav(path, tone(1.0), RATE)
+    path.write_bytes(path.read_bytes()[:20_000])
+    assert len(heard(AudioFile(path))) == 9_978
+    assert "is cut short by" in caplog.text
+
+
+class Hands:
+    """A clock whose hands are moved by sleeping."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_a_paced_source_is_as_slow_as_it_sounds() -> None:
+    hands = Hands(100.0)
+    times = []
+    for _ in Paced(Script(8_000, 8_000, 16_000), hands.monotonic, hands.sleep).blocks():
+        times.append(hands.now_s)
+        hands.sleep(0.2)  # the listener takes its time, and the pace is kept all the same
+    assert times == pytest.approx([100.5, 101.0, 102.0])
+
+
+def test_one_recording_and_then_another_for_ever_on_one_clock(tmp_path: Path) -> None:
+    write_wav(tmp_path / "saw.wav", tone(1.0), RATE)
+    write_wav(tmp_path / "forest.wav", tone(0.5), RATE)
+    chained = Chained(AudioFile(tmp_path / "saw.wav"), AudioFile(tmp_path / "forest.wav")).blocks()
+    starts = [next(block for block in chained if len(block.samples)).start for _ in range(4)]
+    assert starts == [0, RATE, RATE + 8_000, RATE + 16_000]
+
+
+def test_an_empty_recording_does_not_spin_for_ever(tmp_path: Path) -> None:
+    write_wav(tmp_path / "empty.wav", np.empty(0, np.float32), RATE)
+    assert len(heard(Chained(AudioFile(tmp_path / "empty.wav"), AudioFile(tmp_path / "empty.wav")))) == 0
+
+
+# Folders
+
+
+def test_a_folder_means_every_audio_file_below_it_sorted(tmp_path: Path) -> None:
+    for name in ("b/2.wav", "b/1.OGG", "a.flac", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(path.relative_to(tmp_path)) for path in audio_files(tmp_path)] == ["a.flac", "b/1.OGG", "b/2.wav"]
+    assert audio_files(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_a_folder_that_is_missing_empty_or_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AudioError, match="none: cannot read: No such file"):
+        audio_files(tmp_path / "none")
+    with pytest.raises(AudioError, match="holds no audio file"):
+        audio_files(tmp_path)
+    (tmp_path / "closed").mkdir()
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(AudioError, match=r"cannot read: Permission denied"):
+        audio_files(tmp_path / "closed")
+
+
+# Commands
+
+
+def pcm_command(script: str) -> list[str]:
+    return [sys.executable, "-c", f"import sys, time; out = sys.stdout.buffer; {script}"]
+
+
+def failing(source: AudioSource) -> tuple[int, str]:
+    """Return how many samples came before the failure, and its text."""
+    n_samples = 0
+    try:
+        for block in source.blocks():
+            n_samples += len(block.samples)
+    except CaptureError as error:
+        return n_samples, str(error)
+    return pytest.fail("the source ended without a CaptureError")
+
+
+def test_a_command_that_dies_leaves_its_sound_half_a_sample_lost_and_its_last_words() -> None:
+    script = "out.write(b'\\1\\2' * 16000 + b'x'); out.flush(); sys.exit('the card is gone')"
+    n_samples, text = failing(CommandMic(pcm_command(script), RATE))
+    assert n_samples == RATE
+    assert "exit code 1" in text
+    assert "the card is gone" in text
+
+
+def test_a_command_that_hangs_is_ended() -> None:
+    mic = CommandMic(pcm_command("out.write(bytes(32000)); out.flush(); time.sleep(60)"), RATE, timeout_s=0.3)
+    n_samples, text = failing(mic)
+    assert n_samples == RATE
+    assert "hangs: not a byte for 0.3 s" in text
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    _, text = failing(CommandMic(["no-such-recorder"], RATE))
+    assert text == "no-such-recorder: cannot start: No such file or directory"
+
+
+def test_channels_of_a_command_are_mixed_and_its_rate_is_converted() -> None:
+    script = "out.write((b'\\0\\x20' + b'\\0\\0') * 48000)"  # left 0.25, right 0
+    samples = [block.samples for block in _collected(CommandMic(pcm_command(script), 48_000, channels=2))]
+    middle = np.concatenate(samples)[2_000:-2_000]
+    np.testing.assert_allclose(middle, 0.125, atol=1e-3)
+
+
+def _collected(source: AudioSource) -> Iterator[Block]:
+    try:
+        yield from source.blocks()
+    except CaptureError:
+        return
+
+
+# Microphones
+
+
+class PortAudio:
+    """What `sounddevice` looks like from here."""
+
+    class PortAudioError(Exception):
+        pass
+
+    class default:  # noqa: N801  # its name there
+        device = (1, 0)
+
+    def __init__(self, *names: str) -> None:
+        self.cards = [{"name": "speaker", "max_input_channels": 0, "default_samplerate": 48_000.0}]
+        self.cards += [{"name": name, "max_input_channels": 1, "default_samplerate": 44_100.0} for name in names]
+
+    def query_devices(self) -> list[dict[str, object]]:
+        return self.cards
+
+
+def test_a_card_is_found_by_its_name_and_never_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", PortAudio("Built-in", "USB Forest Mic"))
+    assert capture.SoundDeviceMic("forest").name == "USB Forest Mic"
+    assert capture.SoundDeviceMic(None).name == "Built-in"
+    with pytest.raises(CaptureError, match=r"no microphone owl; inputs that PortAudio knows: Built-in, USB Forest Mic"):
+        capture.SoundDeviceMic("owl")
+
+
+def test_without_portaudio_the_systems_recorder_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name if name == "arecord" else None)
+    assert open_source(CaptureConfig(device="Forest")).name.startswith("arecord -q -D plughw:CARD=Forest")
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name)
+    assert open_source(CaptureConfig()).name.startswith("parec --raw --format=s16le")
+
+
+def test_without_any_recorder_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    monkeypatch.setattr(capture.shutil, "which", lambda _: None)
+    with pytest.raises(CaptureError, match="apt install libportaudio2"):
+        open_source(CaptureConfig())
+    with pytest.raises(CaptureError, match="sounddevice cannot be used"):
+        open_source(CaptureConfig(source="sounddevice"))
+
+
+# The reader
+
+
+def run(source: Callable[[], AudioSource], **options: object) -> Reader:
+    reader = Reader(source, **options)  # type: ignore[arg-type]
+    reader.start()
+    return reader
+
+
+def test_a_recording_passes_whole_and_waits_for_the_listener(tmp_path: Path) -> None:
+    write_wav(tmp_path / "tone.wav", tone(30.0), RATE)
+    reader = run(lambda: AudioFile(tmp_path / "tone.wav", 0.5), ring_s=2.0, drop_oldest=False)
+    blocks = taken(reader)
+    assert sum(len(block.samples) for block in blocks) == 30 * RATE
+    assert reader.dropped_samples == 0
+    reader.close()
+
+
+def test_a_listener_that_is_behind_loses_the_oldest_audio_and_it_is_counted() -> None:
+    played = threading.Event()
+    reader = run(lambda: Script(*[8_000] * 10, played.set, CaptureError("end")), ring_s=2.0)
+    assert played.wait(5)
+    first = reader.get(5.0)
+    assert first is not None
+    assert first.start == 10 * 8_000 - 2 * RATE  # the jump shows what is lost
+    assert reader.dropped_samples == 10 * 8_000 - 2 * RATE
+    reader.close()
+
+
+def test_a_microphone_that_stops_is_opened_again_and_the_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 50.0
+    sources = [Script(8_000, CaptureError("gone")), Script(8_000, CaptureError("gone"))]
+    opened: list[Script] = []
+
+    def open_next() -> AudioSource:
+        if not sources:
+            raise AudioError("no more")  # ends the test's reader
+        opened.append(sources.pop(0))
+        return opened[-1]
+
+    reader = Reader(open_next, monotonic=lambda: now_s)
+
+    def wait(seconds: float) -> bool:
+        nonlocal now_s
+        now_s += 3.0
+        return False
+
+    monkeypatch.setattr(reader._stop, "wait", wait)
+    reader.start()
+    blocks = taken(reader)
+    assert [block.start for block in blocks] == [0, 8_000 + 3 * RATE]
+    assert reader.reopenings == 2
+    assert all(source.closed for source in opened)
+    reader.close()
+
+
+def test_back_off_doubles_to_a_minute_and_begins_anew_after_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts: list[AudioSource] = [Script(CaptureError("deaf")) for _ in range(8)]
+    acts += [Script(8_000, CaptureError("deaf")), Script(CaptureError("deaf"))]
+    reader = Reader(lambda: acts.pop(0) if acts else _raise())
+    pauses: list[float] = []
+    monkeypatch.setattr(reader._stop, "wait", lambda seconds: bool(pauses.append(seconds)))
+    reader.start()
+    taken(reader)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 1, 2]
+    assert str(reader.last_error) == "over"
+    reader.close()
+
+
+def _raise() -> AudioSource:
+    raise AudioError("over")
+
+
+def test_a_recording_that_cannot_be_read_ends_the_reader_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("hello")
+    reader = run(lambda: AudioFile(tmp_path / "text.wav"))
+    assert taken(reader) == []
+    assert "text.wav: is not a WAV file" in str(reader.last_error)
+    reader.close()
+
+
+def test_close_ends_a_reader_that_waits(tmp_path: Path) -> None:
+    write_wav(tmp_path / "tone.wav", tone(30.0), RATE)
+    reader = run(lambda: AudioFile(tmp_path / "tone.wav", 0.5), ring_s=1.0, drop_oldest=False)
+    assert reader.get(5.0) is not None
+    reader.close()
+    assert not reader._thread.is_alive()

@@ -1,0 +1,87 @@
+"""Each way of not hearing has a name, begins within ten seconds, and ends on real sound alone."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from agent.capture import Block
+from agent.hearing import Hearing, level_dbfs
+
+RATE = 16_000
+HALF = 8_000
+rng = np.random.default_rng(1)
+
+
+def noise(_: int, level: float = 0.01) -> np.ndarray:
+    return (level * rng.standard_normal(HALF)).astype(np.float32)
+
+
+FROZEN = noise(0)
+
+FAULTS: dict[str, Callable[[int], np.ndarray]] = {
+    "zeros": lambda _: np.zeros(HALF, np.float32),
+    "constant": lambda _: np.full(HALF, 0.25, np.float32),
+    "stuck": lambda _: FROZEN,
+    "too_quiet": lambda idx: noise(idx, 1e-6),
+    "dc": lambda idx: noise(idx) + np.float32(0.3),
+    "clipping": lambda idx: np.sign(noise(idx)).astype(np.float32),
+}
+
+
+def blocks(make: Callable[[int], np.ndarray], seconds: int, start: int = 0) -> list[Block]:
+    made = []
+    for idx in range(2 * seconds):
+        samples = make(idx)
+        clipped = int((np.abs(samples) >= 0.999).sum())
+        made.append(Block(start=start + idx * HALF, samples=samples, clipped=clipped))
+    return made
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_begins_within_ten_seconds_and_ends_with_real_sound(name: str) -> None:
+    hearing = Hearing()
+    for block in blocks(noise, 5):
+        assert hearing.push(block) == []
+    changes = [change for block in blocks(FAULTS[name], 12, 5 * RATE) for change in hearing.push(block)]
+    assert [(change.name, change.begins) for change in changes] == [(name, True)]
+    assert changes[0].at_sample <= 15 * RATE
+    assert hearing.states == (name,)
+    assert changes[0].detail
+    back = [change for block in blocks(noise, 5, 17 * RATE) for change in hearing.push(block)]
+    assert [(change.name, change.begins) for change in back] == [(name, False)]
+    assert hearing.states == ()
+
+
+def test_a_forest_at_night_and_a_loud_saw_are_both_good_hearing() -> None:
+    hearing = Hearing()
+    for level in (3e-5, 0.01, 0.15):
+        for block in blocks(lambda idx, level=level: noise(idx, level), 12):
+            assert hearing.push(block) == []
+
+
+def test_no_blocks_is_a_state_too_and_ends_with_the_next_sound() -> None:
+    hearing = Hearing()
+    for block in blocks(noise, 3):
+        hearing.push(block)
+    changes = [change for second in range(4, 16) for change in hearing.tick(second * RATE)]
+    assert [(change.name, change.begins) for change in changes] == [("no_audio", True)]
+    assert changes[0].at_sample <= 13 * RATE
+    back = [change for block in blocks(noise, 4, 16 * RATE) for change in hearing.push(block)]
+    assert [(change.name, change.begins) for change in back] == [("no_audio", False)]
+
+
+def test_a_short_pause_is_no_state() -> None:
+    hearing = Hearing()
+    for round_idx in range(5):
+        assert hearing.tick((10 * round_idx + 1) * RATE) == []
+        for block in blocks(noise, 3, (10 * round_idx + 5) * RATE):
+            assert hearing.push(block) == []
+
+
+def test_levels() -> None:
+    assert level_dbfs(np.zeros(100, np.float32)) == -120.0
+    assert level_dbfs(np.empty(0, np.float32)) == -120.0
+    assert level_dbfs(np.ones(100, np.float32)) == pytest.approx(0.0, abs=1e-4)
+    sine = np.sin(np.arange(16_000) * 0.1).astype(np.float32)
+    assert level_dbfs(sine) == pytest.approx(-3.01, abs=0.01)
