@@ -68,7 +68,8 @@ class FeatureConfig:
     @property
     def digest(self) -> str:
         """Return a short hash over every parameter; equal digests mean equal features."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        real = {name: float(getattr(self, name)) for name in ("mel_min_hz", "mel_max_hz", "floor")}  # 50 is 50.0
+        text = json.dumps(asdict(self) | real, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
