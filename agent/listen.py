@@ -83,9 +83,9 @@ class Listener:
             self.gate.push(block.samples)
         window_samples, stride = self.manifest.features.window_samples, self.manifest.stride
         while self._start + window_samples <= self._heard:
+            self._stream.forget(self._start)  # first: a model that fails for days must not fill the memory
             start, self._start = self._start, self._start + stride
             yield self._window(start, start + window_samples)
-            self._stream.forget(self._start)
 
     @property
     def heard(self) -> int:
