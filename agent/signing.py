@@ -120,7 +120,8 @@ def sign_request(key: bytes, method: str, path: str, body: bytes, seal: RequestS
 
 def request_is_signed(key: bytes, method: str, path: str, body: bytes, seal: RequestSeal) -> bool:
     """Say whether the seal's signature is right, in constant time."""
-    return hmac.compare_digest(sign_request(key, method, path, body, seal), seal.signature)
+    expected = sign_request(key, method, path, body, seal)
+    return hmac.compare_digest(expected.encode(), seal.signature.encode())
 
 
 def sign_answer(key: bytes, device_id: str, boot_id: str, counter: int, body: bytes) -> str:
