@@ -112,7 +112,8 @@ def _text(reserved: int) -> bytes:
 
 def _parse(content: bytes) -> int:
     """Return the number in a counter file; ValueError if it is not one that this code wrote."""
-    form, number, _ = content.decode("ascii").split(" ")
-    if form != _FORM or not number.isdecimal() or content != _text(int(number)) or int(number) >= LARGEST_COUNTER:
+    words = content.decode("ascii", "replace").split(" ")
+    number = int(words[1]) if len(words) == 3 and words[1].isascii() and words[1].isdecimal() else LARGEST_COUNTER
+    if content != _text(number) or number >= LARGEST_COUNTER:
         raise ValueError("not a counter file, or damaged")
-    return int(number)
+    return number

@@ -563,6 +563,21 @@ def test_what_waited_in_memory_is_written_once_the_disk_takes_it(
         assert drain(other) == [(3, 0), (2, 0)]
 
 
+def test_an_alert_in_memory_rests_and_counts_its_attempts_too(outbox: Outbox, full_disk: FullDisk) -> None:
+    full_disk.full = True
+    for number in (1, 2, 2):
+        with pytest.raises(StorageError):
+            outbox.put(make_alert(number))
+    assert outbox.counts().in_memory == 2
+    outbox.failed(*make_key(2), 50.0, "no answer")
+    assert name(outbox.due(0.0)) == (1, 0)
+    full_disk.full = False
+    outbox.delivered(*make_key(1))
+    message = outbox.due(50.0)
+    assert message is not None
+    assert (name(message), message.attempts) == ((2, 0), 1)
+
+
 def test_memory_is_bounded_too(outbox: Outbox, full_disk: FullDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "LARGEST_SPARE_BYTES", 5_000)
     full_disk.full = True

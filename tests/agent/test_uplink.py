@@ -273,6 +273,18 @@ def test_a_challenge_that_fails_is_one_failure_like_any_other(forest: Forest, ch
     assert forest.link.jumps == []
 
 
+def test_a_link_lost_before_the_challenge_is_a_failure_too(forest: Forest) -> None:
+    def answer(path: str, _: bytes) -> Answer:
+        if path == CHALLENGE:
+            raise UplinkError("connection refused")
+        return signed({"schema": 1, "kind": "counter", "nonce": "n", "highest": 1}, 409)
+
+    forest.link.answer = answer
+    forest.outbox.put(make_alert(1))
+    assert forest.step() != forest.now_s
+    assert forest.uplink.state.last_error == "connection refused"
+
+
 def test_a_station_that_never_accepts_the_counter_is_not_asked_in_a_circle(forest: Forest) -> None:
     forest.link.answer = lambda path, _: signed(
         {"schema": 1, "kind": "reopened", "highest": 5}
@@ -805,6 +817,51 @@ def test_whatever_a_station_does_the_alert_arrives_when_it_is_well_again(post: P
     assert set(server.bodies) == {BODY}
     counters = [seal.counter for seal in server.seals]
     assert counters == sorted(set(counters))
+
+
+def test_a_device_that_lost_its_counter_goes_on_after_the_challenge(post: Post, tmp_path: Path) -> None:
+    highest, nonces = 5_000, []
+
+    def keep_count(handler: Handler, body: bytes, seal: RequestSeal) -> None:
+        nonlocal highest
+        if handler.path == CHALLENGE:
+            assert json.loads(body)["nonce"] == nonces[-1]
+            document: dict[str, object] = {"schema": 1, "kind": "reopened", "highest": highest}
+        elif seal.counter <= highest:
+            nonces.append(f"nonce-{len(nonces)}")
+            document = {"schema": 1, "kind": "counter", "nonce": nonces[-1], "highest": highest}
+        else:
+            highest, document = seal.counter, receipt_for(body)
+        answer = json.dumps(document).encode()
+        handler.reply(409 if document["kind"] == "counter" else 200, answer, **sign(seal, answer))
+
+    _, url = post.station(keep_count)
+    (tmp_path / "counter").write_bytes(b"\0" * 30)
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        for number in (1, 2):
+            outbox.put(make_alert(number))
+        uplink = Uplink(outbox, post.link(url), DeviceClock(), random.Random(1), lambda kind, **_: None)
+        next_s: float | None = 100.0
+        for _ in range(3):
+            assert next_s is not None
+            next_s = uplink.deliver_one(next_s)
+        assert outbox.counts().waiting == 0
+    assert (len(nonces), highest) == (1, 5_002)
+
+
+def test_after_a_pause_a_new_connection_is_made(post: Post) -> None:
+    ports: list[int] = []
+
+    def note_port(handler: Handler, body: bytes, seal: RequestSeal) -> None:
+        ports.append(handler.client_address[1])
+        good(handler, body, seal)
+
+    _, url = post.station(note_port)
+    link, now_s = post.link(url), 0.0
+    link._clock = DeviceClock(monotonic=lambda: now_s)
+    for now_s in (0.0, 1.0, 60.0):  # noqa: B007  # the clock reads it
+        assert link.post(ALERTS, BODY).signed
+    assert ports[0] == ports[1] != ports[2]
 
 
 def test_a_station_that_is_not_there_is_named(post: Post) -> None:
