@@ -1,5 +1,6 @@
 """The running station: API and page in one process, until it is told to stop."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -46,8 +47,15 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=LONGEST_STOP_S,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         url = page_url(settings.host, listening.getsockname()[1])
         _Server(config, lambda: on_ready(url)).run(sockets=[listening])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Keep out of the log what only says that the station stopped while somebody was still sending."""
+    cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 class _Server(uvicorn.Server):
