@@ -404,6 +404,9 @@ class Outbox:
         self._gone.clear()
         self._damaged.clear()
         self._note_drops(dropped)
+        if self.disk_error:
+            log.warning("%s: the disk takes alerts again", self._path)
+            self.disk_error = ""
 
     def _transact(
         self, db: sqlite3.Connection, change: Callable[[sqlite3.Connection], int]
@@ -438,9 +441,6 @@ class Outbox:
                 self._disconnect()
             self._disk_refused(str(error))
             raise StorageError(f"{self._path}: the outbox cannot be used: {error}; free or mend the disk") from error
-        if self.disk_error:
-            log.warning("%s: the disk takes alerts again", self._path)
-            self.disk_error = ""
         return result
 
     def _disk_refused(self, reason: str) -> None:
