@@ -313,11 +313,8 @@ class Journal:
         except OSError as error:
             state = "journal_full" if error.errno in _FULL else "journal_failed"
             if state != self.state:
-                log.error(
-                    "%s: the journal cannot be written (%s); it goes on in memory",
-                    self._folder,
-                    error.strerror or error,
-                )  # noqa: TRY400  # for operators: no traceback
+                reason = error.strerror or str(error)
+                log.error("%s: the journal cannot be written (%s); it goes on in memory", self._folder, reason)  # noqa: TRY400  # for operators: no traceback
             self.state = state
             self._drop_file()
 
