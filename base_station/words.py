@@ -32,6 +32,8 @@ _STATES = {
     "model_stuck": "model stuck: always the same answer",
     "no_audio": "deaf: no sound comes from its microphone",
     "outbox_failed": "cannot keep alerts on its disk",
+    "stuck": "microphone stuck: the same sound again and again",
+    "too_quiet": "hardly any sound: microphone covered or switched off",
     "zeros": "deaf: its microphone gives only zeros",
 }
 
