@@ -144,6 +144,11 @@ class Decider:
             longest=round(rule.longest_s * self.sample_rate),
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Say whether an event is open that would be reported."""
+        return any(state.onset is not None and self.rules[label].alert for label, state in self._states.items())
+
     def push(self, end: int, outputs: Int8 | None) -> list[Detection]:
         """Take one window and return what it decided.
 

@@ -1,14 +1,14 @@
 """Is this window worth the model's time?
 
 A motor lasts; a bird, a branch, a gust mostly do not. So the gate looks at cells of half a second, measures some
-bands against a noise floor, and opens where one band stays above its floor for two seconds on end. Where WebRTC's
-voice detector (mode 2) agrees that something is there, a second and a half and half a decibel less will do: alone
-it would pass most of a forest and lose one weak saw in ten, together they pass half of the forest and lose none
-(docs/decisions.md has the table). Without `webrtcvad` the bands decide alone.
+bands against a noise floor, and opens where one band stays above its floor for two and a half seconds on end. Where
+WebRTC's voice detector (mode 2) agrees that something is there, half a second and half a decibel less will do: alone
+it would pass most of a forest and lose one weak saw in ten (docs/decisions.md has the table). Without `webrtcvad` the
+bands decide alone.
 
-The floor falls and rises slowly, and never rises by more than a few decibels over the quietest of the last hours:
-a steady saw cannot make itself the floor. One closed window in N is classified all the same, so that what the
-gate costs is known.
+The floor is a low quantile of the last forty seconds: it follows a forest that grows loud or quiet within half a
+minute, and does not follow at all while an event is open, so that a steady saw cannot make itself the floor. One
+closed window in N is classified all the same, so that what the gate costs is known.
 """
 
 import functools
@@ -45,11 +45,11 @@ class GateConfig:
     """Consecutive voiced frames of 30 ms that make a cell a voiced one."""
     rise_db: float = 3.5
     """Decibels above its noise floor that some band needs..."""
-    rise_cells: int = 4
+    rise_cells: int = 5
     """...in this many cells (of half a second) on end."""
     voiced_rise_db: float = 3.0
     """The same where the voice detector agrees..."""
-    voiced_cells: int = 3
+    voiced_cells: int = 4
     """...with its own number of cells."""
     band_min_hz: float = 100.0
     """Lowest frequency looked at: below is wind."""
@@ -57,14 +57,10 @@ class GateConfig:
     """Highest frequency looked at: above are insects, and a far saw has nothing there."""
     n_bands: int = 10
     """Bands between the two, equal on a logarithmic scale."""
-    floor_fall_db_s: float = 0.03
-    """Decibels per second by which the floor follows a quieter forest."""
-    floor_rise_db_min: float = 2.0
-    """Decibels per minute by which it follows a louder one..."""
-    floor_lift_db: float = 6.0
-    """...up to this much above the base, which knows the quietest of the last hours..."""
-    base_rise_db_min: float = 0.1
-    """...and itself rises by this many decibels per minute."""
+    floor_history_s: float = 40.0
+    """Seconds of which the noise floor is..."""
+    floor_quantile: float = 0.35
+    """...this quantile, band by band."""
     warm_up_s: float = 10.0
     """Seconds after the start in which everything passes: no floor is known yet."""
     hang_over_s: float = 1.5
@@ -96,10 +92,8 @@ class GateConfig:
             band_min_hz=fields.number("band_min_hz", 20, 8_000),
             band_max_hz=fields.number("band_max_hz", 20, 8_000),
             n_bands=fields.integer("n_bands", 1, 32),
-            floor_fall_db_s=fields.number("floor_fall_db_s", 0.001, 100),
-            floor_rise_db_min=fields.number("floor_rise_db_min", 0, 60),
-            floor_lift_db=fields.number("floor_lift_db", 0, 60),
-            base_rise_db_min=fields.number("base_rise_db_min", 0, 60),
+            floor_history_s=fields.number("floor_history_s", 5, 3_600),
+            floor_quantile=fields.number("floor_quantile", 0, 1),
             warm_up_s=fields.number("warm_up_s", 0, 3_600),
             hang_over_s=fields.number("hang_over_s", 0, 60),
             sample_every=fields.integer("sample_every", 1, 10_000),
@@ -162,40 +156,39 @@ class VoicedRuns:
 
 
 class BandRise:
-    """Levels of a few bands over a floor that a steady sound cannot raise for long."""
+    """Levels of a few bands over a floor that is what they mostly are."""
 
     def __init__(self, config: GateConfig) -> None:
-        """Lay out the bands; the floor begins at the first cell."""
+        """Lay out the bands; no floor is known yet."""
         self._edges = _band_edges(config)
         self._widths = np.diff(self._edges)
         self._taper = np.hanning(_BAND_FFT).astype(np.float32)
         self._hop = (_CELL - _BAND_FFT) // (_BAND_HOPS - 1)
         cell_s = _CELL / SAMPLE_RATE
-        self._fall_db = config.floor_fall_db_s * cell_s
-        self._rise_db = config.floor_rise_db_min * cell_s / 60.0
-        self._base_rise_db = config.base_rise_db_min * cell_s / 60.0
-        self._lift_db = config.floor_lift_db
         self._n_warm_up = max(1, round(config.warm_up_s / cell_s))
-        self._warm_up: list[Float64] = []
-        self._floor_db: Float64 | None = None
-        self._base_db: Float64 | None = None
+        self._quantile = config.floor_quantile
+        n_history = max(self._n_warm_up, round(config.floor_history_s / cell_s))
+        self._history = np.empty((n_history, config.n_bands))
+        self._n_heard = 0
+        self.held = False
+        """While an event is open the floor stays as it is: a steady saw must not become it."""
 
     def above_db(self, levels_db: Float64) -> Float64 | None:
-        """Return by how much each band of a cell stands over its floor, shape (n_bands,), and let the floor follow.
+        """Return by how much each band of a cell stands over its floor, shape (n_bands,); the floor follows then.
 
-        None while the first cells are still being heard; their median is the first floor.
+        None while the first cells are still being heard.
         """
-        if self._floor_db is None or self._base_db is None:
-            self._warm_up.append(levels_db)
-            if len(self._warm_up) >= self._n_warm_up:
-                self._floor_db = self._base_db = np.median(self._warm_up, axis=0)
-                self._warm_up = []
-            return None
-        above_db = levels_db - self._floor_db
-        self._base_db = self._base_db + (levels_db - self._base_db).clip(-self._fall_db, self._base_rise_db)
-        followed_db = self._floor_db + above_db.clip(-self._fall_db, self._rise_db)
-        self._floor_db = np.minimum(followed_db, self._base_db + self._lift_db)
+        above_db = None if self._n_heard < self._n_warm_up else levels_db - self._floor_db()
+        if not self.held or above_db is None:
+            self._history[self._n_heard % len(self._history)] = levels_db
+            self._n_heard += 1
         return above_db
+
+    def _floor_db(self) -> Float64:
+        known = self._history[: self._n_heard]  # all of it once the ring is full
+        rank = int(self._quantile * (len(known) - 1))
+        floor_db: Float64 = np.partition(known, rank, axis=0)[rank]
+        return floor_db
 
     def levels_db(self, cells: Float32) -> Float64:
         """Return decibels per band of each cell, shape (n_cells, n_bands), from cells of shape (n_cells, samples)."""
@@ -244,6 +237,10 @@ class Gate:
         if self._runs is not None:
             self._runs.reset()
         self._start = start
+
+    def hold(self, *, held: bool) -> None:
+        """Say whether an event is open: the noise floor stays where it is then."""
+        self._bands.held = held
 
     def push(self, samples: Float32) -> None:
         """Look at the cells that these samples complete."""

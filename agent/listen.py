@@ -13,7 +13,7 @@ from agent.capture import Block
 from agent.classify import Classifier
 from agent.decide import Decider, Detection
 from agent.features import LogMelStream
-from agent.gate import Gate
+from agent.gate import Gate, GateVerdict
 from agent.hearing import level_dbfs
 from agent.manifest import Manifest
 
@@ -53,6 +53,8 @@ class Listener:
     _stream: LogMelStream
     _start: int = 0
     """Where the next window begins."""
+    _gated: int = 0
+    """Sample clock up to which the gate has heard."""
     _heard: int = 0
     """Sample clock behind the last block."""
     _began: bool = False
@@ -79,8 +81,6 @@ class Listener:
             self._begin(block.start)
         self._heard = block.start + len(block.samples)
         self._stream.push(block.samples)
-        if self.gate is not None:
-            self.gate.push(block.samples)
         window_samples, stride = self.manifest.features.window_samples, self.manifest.stride
         while self._start + window_samples <= self._heard:
             self._stream.forget(self._start)  # first: a model that fails for days must not fill the memory
@@ -99,22 +99,31 @@ class Listener:
     def _begin(self, start: int) -> None:
         """Begin, or begin anew behind lost audio: a window never spans a gap."""
         self._began = True
-        self._start = start
+        self._start = self._gated = start
         self._stream.reset(start)
         if self.gate is not None:
             self.gate.reset(start)
 
+    def _verdict(self, start: int, end: int) -> GateVerdict:
+        """Ask the gate, which hears no more than up to the window's end: block sizes must not matter."""
+        if self.gate is None:
+            return GateVerdict(passes=True)
+        self.gate.hold(held=self.decider.is_open)
+        self.gate.push(self._stream.samples(self._gated, end))
+        self._gated = end
+        return self.gate.verdict(start, end)
+
     def _window(self, start: int, end: int) -> Window:
-        verdict = None if self.gate is None else self.gate.verdict(start, end)
+        verdict = self._verdict(start, end)
         frames = outputs = None
-        if verdict is None or verdict.passes:
+        if verdict.passes:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
         return Window(
             start=start,
             end=end,
             outputs=outputs,
-            sampled=verdict is not None and verdict.sampled,
+            sampled=verdict.sampled,
             frames=frames,
             level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
