@@ -21,6 +21,7 @@ Part = TypeVar("Part")
 
 CAPTURE_KINDS = ("auto", "sounddevice", "pipe", "file")
 LARGEST_CONFIG_BYTES = 100_000
+_DEEPEST = 10
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -235,10 +236,15 @@ _BAD_VALUE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 
 
 def _load(content: bytes) -> object:
-    """Return the parsed document; aliases are refused: merged, they turn a small file into a huge one."""
+    """Return the parsed document, if it is as plain as a configuration: merged aliases grow without bound."""
     parse = cast("Callable[[bytes], Iterator[yaml.Event]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]  # thin stubs
-    if any(isinstance(event, yaml.AliasEvent) for event in parse(content)):
-        raise yaml.YAMLError("it holds an alias (*name); write the value out")
+    depth = 0
+    for event in parse(content):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias (*name); write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.YAMLError(f"it nests more than {_DEEPEST} deep")
     document: object = yaml.safe_load(content)
     return document
 
@@ -267,7 +273,7 @@ def read_config(path: Path) -> AgentConfig:
         )
     try:
         document = _load(content)
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML for a configuration: {_one_line(error)}") from error
     except _BAD_VALUE as error:
         raise ConfigError(f"{path}: holds a number, date or tagged value that is none: {_one_line(error)}") from error

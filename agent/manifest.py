@@ -109,7 +109,8 @@ class Manifest:
         """Return the score of every output byte, shape (256,); index = byte + 128."""
         real = self.output.to_real(np.arange(-128, 128).astype(np.int8))
         if self.activation == "sigmoid":
-            return 1.0 / (1.0 + np.exp(-real))
+            scores: Float64 = 1.0 / (1.0 + np.exp(-real.clip(min=-700.0)))  # beyond, exp is no float64
+            return scores
         return real.clip(0.0, 1.0)
 
     def to_json(self) -> str:
@@ -238,7 +239,8 @@ def _features(fields: Fields) -> FeatureConfig:
 
 def _stride_s(fields: Fields, features: FeatureConfig) -> float:
     stride_s = fields.number("stride_s", 0.1, 60)
-    if not (stride_s * features.sample_rate / features.hop).is_integer():
+    samples = stride_s * features.sample_rate
+    if abs(samples - round(samples)) > 1e-6 or round(samples) % features.hop:  # 4.02 s x 8 kHz is no whole number
         hop_s = features.hop / features.sample_rate
         raise FieldError(
             "stride_s", f"is {stride_s:g}, expected whole hops of {hop_s:g} s, so that windows share frames"
