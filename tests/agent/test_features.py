@@ -273,6 +273,17 @@ def test_memory_is_bounded_by_windows() -> None:
     assert held <= 2 * SMALL.window_samples
 
 
+def test_samples_come_back_as_far_as_they_are_held() -> None:
+    samples = noise(0, 3_000)
+    stream = LogMelStream(SMALL, 500)
+    stream.push(samples)
+    assert np.array_equal(stream.samples(700, 900), samples[200:400])
+    stream.forget(800)
+    assert np.array_equal(stream.samples(700, 900), samples[300:400])
+    assert stream.samples(100, 700).size == 0
+    assert np.array_equal(stream.samples(3_400, 9_999), samples[2_900:])
+
+
 # ---- the recipe
 
 
