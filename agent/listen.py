@@ -83,7 +83,8 @@ class Listener:
         self._stream.push(block.samples)
         window_samples, stride = self.manifest.features.window_samples, self.manifest.stride
         while self._start + window_samples <= self._heard:
-            self._stream.forget(self._start)  # first: a model that fails for days must not fill the memory
+            # first: a model that fails for days must not fill the memory
+            self._stream.forget(min(self._start, self._gated))
             start, self._start = self._start, self._start + stride
             yield self._window(start, start + window_samples)
 
@@ -106,11 +107,11 @@ class Listener:
 
     def _verdict(self, start: int, end: int) -> GateVerdict:
         """Ask the gate, which hears no more than up to the window's end: block sizes must not matter."""
+        gated, self._gated = self._gated, end
         if self.gate is None:
             return GateVerdict(passes=True)
         self.gate.hold(held=self.decider.is_open)
-        self.gate.push(self._stream.samples(self._gated, end))
-        self._gated = end
+        self.gate.push(self._stream.samples(gated, end))
         return self.gate.verdict(start, end)
 
     def _window(self, start: int, end: int) -> Window:

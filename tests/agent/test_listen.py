@@ -174,6 +174,17 @@ def test_windows_may_lie_apart(make_manifest: Callable[..., Manifest]) -> None:
         assert window.level_dbfs == pytest.approx(level_dbfs(samples[window.start : window.end]), abs=1e-6)
 
 
+def test_the_gate_hears_what_lies_between_windows_too(make_manifest: Callable[..., Manifest]) -> None:
+    sparse = make_manifest(stride_s=4.5)
+    windows = heard(listener(sparse, gate=Gate(sparse.gate, None)), blocks(SOUND, [8_000]))
+    gate, heard_to = Gate(sparse.gate, None), 0
+    for window in windows:
+        gate.push(SOUND[heard_to : window.end])
+        heard_to = window.end
+        assert gate.verdict(window.start, window.end).passes == (window.outputs is not None)
+    assert {window.outputs is None for window in windows} == {True, False}
+
+
 # Lost audio
 
 

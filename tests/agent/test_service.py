@@ -389,7 +389,7 @@ def test_a_heartbeat_at_once_and_then_as_often_as_configured(bench: Maker) -> No
 
 
 def test_a_heartbeat_counts_what_waits_and_names_the_states(bench: Maker) -> None:
-    made = bench(audio(30.0) + audio(30.0, first_s=30.0, dbfs=-200.0), [HIT, HIT], heartbeat_s=15.0)
+    made = bench(audio(30.0) + audio(30.0, first_s=30.0, dbfs=-100.0), [HIT, HIT], heartbeat_s=15.0)
     made.run()
     assert [beat.queue for beat in made.beats.beats] == [0, 2, 2, 2]
     assert made.beats.beats[1].states == ()
