@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
+import io
 import logging
 import random
 import signal
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from agent import VERSION
 from agent.capture import Reader, audio_files, open_source
@@ -52,21 +53,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)-7s %(message)s",
     )
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")  # file names need not be text
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()  # here a reader that has gone is still caught
+        return code
     except (ConfigError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USE
     except AgentError as error:
         print(f"error: {error}", file=sys.stderr)
         return NO
-    except BrokenPipeError:
-        # whoever read the output has gone; what is left of it must not raise again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _forget_output()
         return DONE
+    except OSError as error:
+        _forget_output()
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return NO
     except KeyboardInterrupt:
-        return DONE
+        print("error: interrupted", file=sys.stderr)
+        return NO
+
+
+def _forget_output() -> None:
+    """Lead standard output nowhere: what is left of it must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,6 +155,8 @@ def replay_command(options: argparse.Namespace) -> int:
     if options.send and options.config is None:
         raise ConfigError("--send: needs --config FILE, which names the station and the device's key")
     config = read_config(options.config) if options.config else AgentConfig()
+    if options.send and not config.station.urls:
+        raise ConfigError(f"{options.config}: station.urls: is missing, expected the station's address, for --send")
     paths = [path for given in options.paths for path in audio_files(given)]
     manifest, new_listener, _ = load_stages(options.model, gate=not options.no_gate, vad=not options.no_vad)
     printer = Printer(sys.stdout, manifest, as_json=options.json, with_scores=options.scores)

@@ -14,6 +14,7 @@ from agent.clock import DeviceClock
 from agent.config import AgentConfig
 from agent.counter import Counter
 from agent.errors import AgentError
+from agent.fields import shown
 from agent.gate import webrtc_vad
 from agent.health import Health, disk_free_mb
 from agent.hearing import level_dbfs
@@ -148,7 +149,6 @@ def _station(config: AgentConfig) -> Finding:
 def _heartbeat_answer(config: AgentConfig, manifest: Manifest, key: bytes) -> str:
     """Send one signed heartbeat and wait for the signed receipt: the whole way, there and back."""
     clock = DeviceClock()
-    config.storage.folder.mkdir(parents=True, exist_ok=True)
     link = StationLink(
         urls=config.station.urls,
         device_id=config.device.id,
@@ -165,4 +165,6 @@ def _heartbeat_answer(config: AgentConfig, manifest: Manifest, key: bytes) -> st
         link.close()
     if not answer.signed:
         raise AgentError(f"no signed answer: {answer.trouble or f'status {answer.status}'}")
+    if answer.kind == "refused":
+        raise AgentError(f"the station refuses this device's heartbeat: {shown(answer.document.get('reason'))}")
     return f"signed answer in {1000 * (clock.monotonic_s() - began_s):.0f} ms"
