@@ -30,6 +30,9 @@ REPO = Path(__file__).resolve().parents[2]
 TINY = REPO / "tests" / "golden" / "tiny.tflite"
 RATE = 16_000
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""Output is buffered, as it is for users: what fails may fail only at the end."""
+
 pytest.importorskip("ai_edge_litert", reason="no TFLite runtime for this Python: nothing to run")
 
 
@@ -92,7 +95,7 @@ def agent(
         stdout=stdout,
         stderr=subprocess.PIPE,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
+        env=ENVIRONMENT,
         check=False,
         timeout=60,
     )
@@ -327,13 +330,14 @@ def test_a_storage_folder_that_cannot_be_made_stops_the_start(
 
 
 def test_a_reader_that_goes_is_no_error(tmp_path: Path) -> None:
-    write_wav(tmp_path / "long.wav", tone(300.0))
+    write_wav(tmp_path / "long.wav", tone(240.0))
     for options in (["--scores", "--no-gate"], []):  # more than the pipe's buffer, and less
         child = subprocess.Popen(
             [sys.executable, "-m", "agent", "replay", str(tmp_path / "long.wav"), "--json", "--model", TINY, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=REPO,
+            env=ENVIRONMENT,
         )
         assert child.stdout is not None
         child.stdout.close()
