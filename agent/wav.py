@@ -4,6 +4,7 @@ What is there is read: a recorder that lost power leaves a header that promises 
 zero, and the sound before that is good.
 """
 
+import stat
 import struct
 import wave
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from agent.errors import AudioError
 Float32 = NDArray[np.float32]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_UNKNOWN_SIZE = (0, 0xFFFF_FFFF)
+_STREAMED_BYTES = 0x7FFF_0000
+"""Recorders that write to a pipe promise this much or more (sox, arecord, ffmpeg), or nothing at all."""
+_MOST_CHUNKS = 1_000
+"""Chunks before the sound; a damaged file must not be searched for minutes."""
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 384_000
 _MOST_CHANNELS = 32
 _KINDS = {(_PCM, 8): 1, (_PCM, 16): 2, (_PCM, 24): 3, (_PCM, 32): 4, (_FLOAT, 32): 4, (_FLOAT, 64): 8}
@@ -49,9 +53,12 @@ class WavFile:
         self.bad_samples = 0
         """Float samples so far that were no numbers; they are read as 0."""
         try:
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a named pipe may take for ever
+                raise AudioError(f"{path}: cannot open: it is no regular file")
             self._file = path.open("rb")
-        except OSError as error:
-            raise AudioError(f"{path}: cannot open: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+            raise AudioError(f"{path!s}: cannot open: {getattr(error, 'strerror', error)}") from error
         try:
             self._size = self._file.seek(0, 2)
             self._file.seek(0)
@@ -127,31 +134,40 @@ def _header(file: BinaryIO, size: int) -> tuple[_Format, int, int]:
     magic = file.read(12)
     if len(magic) < 12 or magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
         raise AudioError(f"is not a WAV file: it begins with {magic[:12]!r}, expected RIFF....WAVE")
+    is_complete = struct.unpack("<I", magic[4:8])[0] + 8 == size
     found: _Format | None = None
     long_size: int | None = None
-    while True:
+    for _ in range(_MOST_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
             missing = "data chunk" if found else "fmt chunk"
             raise AudioError(f"is a WAV file cut short: it ends before its {missing}")
         name, length = head[:4], struct.unpack("<I", head[4:])[0]
         start = file.tell()
+        if not all(0x20 <= letter < 0x7F for letter in name):
+            raise AudioError(f"is a damaged WAV file: at byte {start - 8} is {name!r}, expected the name of a chunk")
         if name == b"data":
             if found is None:
                 raise AudioError("is a WAV file whose sound stands before its fmt chunk; it cannot be read")
+            if length == 0 and is_complete:
+                return found, start, 0
             return found, start, _promised(length, long_size, size - start)
         if name == b"fmt ":
             found = _format(file.read(min(length, 64)))
         elif name == b"ds64" and length >= 16:
             long_size = struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
-        file.seek(start + length + length % 2)  # chunks begin at even places
+        file.seek(start + length)
+        if length % 2 and file.read(1) != b"\0":  # chunks begin at even places, but not every writer knows
+            file.seek(start + length)
+    raise AudioError(f"is a damaged WAV file: no sound in its first {_MOST_CHUNKS} chunks")
 
 
 def _promised(length: int, long_size: int | None, here: int) -> int:
     """Return the bytes of sound; a recorder that streamed does not know them, and the file's end tells."""
     if length == 0xFFFF_FFFF and long_size:
         return long_size
-    return here if length in _UNKNOWN_SIZE else length
+    is_unknown = length == 0 or (length >= _STREAMED_BYTES and length > here)
+    return here if is_unknown else length
 
 
 def _format(raw: bytes) -> _Format:

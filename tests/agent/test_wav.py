@@ -80,10 +80,33 @@ def test_other_chunks_of_odd_length_are_passed_over(tmp_path: Path) -> None:
     assert len(read_all(path)) == RATE
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFF_FFFF])
+@pytest.mark.parametrize("size", [0, 0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000])
 def test_a_stream_whose_size_was_never_written_is_read_to_its_end(tmp_path: Path, size: int) -> None:
     path = tmp_path / "stream.wav"
     path.write_bytes(riff(fmt(1, 16)) + b"data" + struct.pack("<I", size) + encoded(TONE, 1, 16))
+    with WavFile(path) as wav:
+        assert (wav.n_frames, wav.truncated) == (RATE, 0)
+
+
+def test_a_recording_of_nothing_is_not_mistaken_for_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.wav"
+    path.write_bytes(riff(fmt(1, 16), chunk(b"data", b""), chunk(b"LIST", b"a comment, no sound")))
+    with WavFile(path) as wav:
+        assert (wav.n_frames, wav.truncated) == (0, 0)
+
+
+def test_a_writer_that_forgets_to_pad_odd_chunks_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "unpadded.wav"
+    path.write_bytes(riff(b"LIST" + struct.pack("<I", 3) + b"odd", fmt(1, 16), chunk(b"data", encoded(TONE, 1, 16))))
+    assert len(read_all(path)) == RATE
+
+
+def test_a_long_file_says_its_size_in_a_chunk_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    sound = encoded(TONE, 1, 16)
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 0, len(sound), RATE, 0))
+    whole = riff(sizes, fmt(1, 16)).replace(b"RIFF", b"RF64") + b"data" + struct.pack("<I", 0xFFFF_FFFF) + sound
+    path.write_bytes(whole + chunk(b"LIST", b"a comment, no sound"))
     with WavFile(path) as wav:
         assert (wav.n_frames, wav.truncated) == (RATE, 0)
 
@@ -121,6 +144,8 @@ def test_floats_that_are_no_numbers_become_silence_and_are_counted(tmp_path: Pat
         (riff(chunk(b"data", b"12")), "before its fmt chunk"),
         (riff(fmt(2, 4), chunk(b"data", b"1234")), "kind 2"),
         (riff(fmt(1, 12), chunk(b"data", b"1234")), "12 bits"),
+        (riff(bytes(100_000)), "damaged"),
+        (riff(chunk(b"junk", b"") * 2_000), "first 1000 chunks"),
         (riff(fmt(1, 16, 0), chunk(b"data", b"1234")), "0 channels"),
         (riff(fmt(1, 16, 1, 7), chunk(b"data", b"1234")), "7 Hz"),
     ],
