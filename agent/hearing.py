@@ -22,6 +22,9 @@ _CALM = 2 * SAMPLE_RATE
 """Samples of real sound that end a state."""
 _QUIETEST_DBFS = -96.0
 """Below what the last bit of a 16-bit microphone gives."""
+_FLAT = 2.0**-17
+"""A constant that went through the resampler is not quite one; a quarter of a 16-bit step is no sound all the same."""
+_SAME = 1e-5
 _DC = 0.1
 _CLIPPED_SHARE = 0.01
 
@@ -60,7 +63,7 @@ class Hearing:
     """Looks at every block, and at the time in which none comes."""
 
     _watches: dict[str, _Watch] = field(init=False, default_factory=dict[str, _Watch])
-    _last: bytes = field(init=False, default=b"")
+    _last: Float32 = field(init=False, default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -73,22 +76,25 @@ class Hearing:
         n_samples = len(samples)
         if n_samples == 0:
             return []
-        level = level_dbfs(samples)
-        mean = float(samples.mean())
-        spread = float(np.ptp(samples))
-        content = samples[: min(n_samples, 2_048)].tobytes()
-        repeats = content == self._last and spread > 0
-        self._last = content
+        mean = float(samples.mean(dtype=np.float64))
+        head = samples[:2_048]
+        is_still = bool(abs(head[-1] - head[0]) < _FLAT and np.ptp(samples) < _FLAT)
+        is_zero = is_still and not samples.any()
+        is_constant = is_still and abs(mean) >= _FLAT
+        is_flat = is_zero or is_constant
+        level = level_dbfs(samples - np.float32(mean))  # an offset is no sound
+        repeats = not is_flat and len(head) == len(self._last) and self._is_last(head)
+        self._last = head.copy()
         end = block.start + n_samples
         looks: list[tuple[str, bool, int, Callable[[], str]]] = [
             ("no_audio", False, _HOLD, str),
-            ("zeros", spread == 0 and mean == 0, _HOLD, lambda: "every sample is 0: the microphone is silenced"),
-            ("constant", spread == 0 and mean != 0, _HOLD, lambda: f"every sample is {mean:.4f}"),
+            ("zeros", is_zero, _HOLD, lambda: "every sample is 0: the microphone is silenced"),
+            ("constant", is_constant, _HOLD, lambda: f"every sample is {mean:.4f}"),
             ("stuck", repeats, 2 * SAMPLE_RATE, lambda: "the same block again and again"),
-            ("too_quiet", spread > 0 and level < _QUIETEST_DBFS, _HOLD, lambda: f"{level:.0f} dBFS"),
+            ("too_quiet", not is_flat and level < _QUIETEST_DBFS, _HOLD, lambda: f"{level:.0f} dBFS"),
             (
                 "dc",
-                abs(mean) > _DC and spread > 0,
+                abs(mean) > _DC and not is_flat,
                 _HOLD,
                 lambda: f"a constant {mean:+.2f} of full scale beside the sound",
             ),
@@ -105,6 +111,10 @@ class Hearing:
             if change is not None:
                 changes.append(change)
         return changes
+
+    def _is_last(self, head: Float32) -> bool:
+        """Say whether a block begins as the last one did, but for the rounding of the resampler."""
+        return float(np.abs(head - self._last).max()) < _SAME * float(np.abs(head).max())
 
     def tick(self, now_sample: int) -> list[StateChange]:
         """No block came up to this sample clock; return what begins with that."""

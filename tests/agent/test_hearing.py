@@ -7,6 +7,7 @@ import pytest
 
 from agent.capture import Block
 from agent.hearing import Hearing, level_dbfs
+from agent.resample import Resampler
 
 RATE = 16_000
 HALF = 8_000
@@ -51,6 +52,37 @@ def test_a_fault_begins_within_ten_seconds_and_ends_with_real_sound(name: str) -
     back = [change for block in blocks(noise, 5, 17 * RATE) for change in hearing.push(block)]
     assert [(change.name, change.begins) for change in back] == [(name, False)]
     assert hearing.states == ()
+
+
+@pytest.mark.parametrize("offset", [0.25, 0.01, -1.0])
+def test_a_constant_is_still_one_behind_the_resampler(offset: float) -> None:
+    hearing, resampler = Hearing(), Resampler(44_100, RATE)
+    names: list[str] = []
+    start = 0
+    for _ in range(24):
+        samples = resampler.push(np.full(22_050, offset, np.float32))
+        names += [change.name for change in hearing.push(Block(start=start, samples=samples))]
+        start += len(samples)
+    assert names == ["constant"]
+
+
+def test_a_stuck_block_is_still_one_behind_the_resampler() -> None:
+    hearing, resampler = Hearing(), Resampler(48_000, RATE)
+    block = (0.01 * rng.standard_normal(24_000)).astype(np.float32)
+    changes = []
+    for idx in range(12):
+        changes += hearing.push(Block(start=idx * HALF, samples=resampler.push(block)))
+    assert [change.name for change in changes] == ["stuck"]
+
+
+def test_an_offset_does_not_hide_that_there_is_nothing_to_hear() -> None:
+    hearing = Hearing()
+    changes = [
+        change
+        for block in blocks(lambda idx: noise(idx, 8e-6) + np.float32(0.02), 12)
+        for change in hearing.push(block)
+    ]
+    assert [change.name for change in changes] == ["too_quiet"]
 
 
 def test_a_forest_at_night_and_a_loud_saw_are_both_good_hearing() -> None:
