@@ -8,11 +8,12 @@ import contextlib
 import importlib
 import itertools
 import logging
+import os
 import queue
 import select
 import shutil
+import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections import deque
@@ -39,6 +40,11 @@ LONGEST_PAUSE_S = 60.0
 _FILE_BLOCK_S = 10.0
 _LIVE_BLOCK_S = 0.5
 _FULL_SCALE = 0.999
+_MOST_READ = 4_000_000
+"""Samples of all channels read from a file at once: 32 channels must not take 32 times the memory."""
+_LAST_WORDS_BYTES = 2_000
+_END_S = 2.0
+"""Seconds that a recorder gets to end by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,7 @@ class _Converter:
     """Any rate and number of channels to blocks of 16 kHz mono."""
 
     def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
         self._resampler = Resampler(sample_rate, SAMPLE_RATE)
         self._start = 0
 
@@ -91,6 +98,11 @@ class _Converter:
     def rest(self) -> Block:
         """Return what the resampler still holds."""
         return self._at_clock(self._resampler.flush(), 0)
+
+    def skip(self, lost_s: float) -> None:
+        """Move the sample clock over sound that was lost; what comes next does not follow what came before."""
+        self._resampler = Resampler(self._sample_rate, SAMPLE_RATE)
+        self._start += max(1, round(lost_s * SAMPLE_RATE))
 
     def _at_clock(self, samples: Float32, clipped: int) -> Block:
         block = Block(start=self._start, samples=samples, clipped=clipped)
@@ -111,7 +123,7 @@ class AudioFile:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the recording; AudioError if it cannot be read."""
-        if self._path.suffix.lower() == ".wav":
+        if self._path.suffix.lower() == ".wav" or _begins_as_wav(self._path):
             yield from self._wav_blocks()
         else:
             yield from self._decoded_blocks()
@@ -126,7 +138,8 @@ class AudioFile:
             if wav.n_frames == 0:
                 log.warning("%s: holds no sound", self._path)
             converter = _Converter(wav.sample_rate)
-            while len(channels := wav.read(round(self._block_s * wav.sample_rate))):
+            n_frames = max(1, min(round(self._block_s * wav.sample_rate), _MOST_READ // wav.channels))
+            while len(channels := wav.read(n_frames)):
                 yield converter.block(channels)
             yield converter.rest()
             if wav.bad_samples:
@@ -147,9 +160,18 @@ class AudioFile:
                     yield converter.block(channels)
                 yield converter.rest()
         except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-            if not self._path.exists():
-                raise AudioError(f"{self._path}: cannot open: no such file") from error
             raise AudioError(f"{self._path}: cannot be decoded: {' '.join(str(error).split())[:200]}") from error
+
+
+def _begins_as_wav(path: Path) -> bool:
+    """Say whether a file is a WAV under another name; AudioError if it cannot be read at all."""
+    try:
+        if not path.is_file() and path.exists() and not path.is_dir():  # to open a named pipe may take for ever
+            raise AudioError(f"{path}: cannot open: it is no regular file")
+        with path.open("rb") as file:
+            return file.read(4) in {b"RIFF", b"RF64"}
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        raise AudioError(f"{path}: cannot open: {getattr(error, 'strerror', error)}") from error
 
 
 class Paced:
@@ -228,25 +250,38 @@ class CommandMic:
         self._channels = channels
         self._timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
+        self._last_words = b""
 
     def blocks(self) -> Iterator[Block]:
         """Yield what the command writes; CaptureError when it ends, hangs or cannot be started."""
-        with tempfile.TemporaryFile() as errors:
-            try:
-                child = subprocess.Popen(
-                    self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
-                )
-            except OSError as error:
-                raise CaptureError(f"{self._argv[0]}: cannot start: {error.strerror}") from error
-            self._child = child
-            try:
-                yield from self._read(child)
-            finally:
-                self.close()
-            errors.seek(0)
-            said = errors.read()[-400:].decode(errors="replace").strip().splitlines()
-            reason = f": {said[-1]}" if said else ""
-            raise CaptureError(f"{self.name}: ended with exit code {child.returncode}{reason}")
+        try:
+            child = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # a group of its own: what a shell started ends with the shell
+            )
+        except (OSError, ValueError) as error:
+            raise CaptureError(f"{self._argv[0]}: cannot start: {getattr(error, 'strerror', error)}") from error
+        self._child = child
+        try:
+            yield from self._read(child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=_END_S)
+        finally:
+            self._child = None
+            _end(child)
+            assert child.stdout is not None
+            assert child.stderr is not None
+            while select.select([child.stderr], [], [], 0)[0] and self._hear_words(child):
+                pass
+            child.stdout.close()
+            child.stderr.close()
+        said = self._last_words.decode(errors="replace").strip().splitlines()
+        reason = f": {said[-1].strip()[:200]}" if said else ""
+        raise CaptureError(f"{self.name}: ended with exit code {child.returncode}{reason}")
 
     def _read(self, child: "subprocess.Popen[bytes]") -> Iterator[Block]:
         assert child.stdout is not None
@@ -255,9 +290,7 @@ class CommandMic:
         wanted = round(_LIVE_BLOCK_S * self._sample_rate) * frame_bytes
         pending = b""
         while True:
-            ready, _, _ = select.select([child.stdout], [], [], self._timeout_s)
-            if not ready:
-                raise CaptureError(f"{self.name}: hangs: not a byte for {self._timeout_s:g} s")
+            self._wait(child)
             piece = child.stdout.read(wanted - len(pending))
             pending += piece
             if len(pending) >= wanted or not piece:
@@ -269,19 +302,47 @@ class CommandMic:
             if not piece:
                 return
 
+    def _wait(self, child: "subprocess.Popen[bytes]") -> None:
+        """Return when there is sound to be read, or the end; CaptureError if there is neither in time."""
+        assert child.stdout is not None
+        assert child.stderr is not None
+        pipes = [child.stdout, child.stderr]
+        hangs_at_s = time.monotonic() + self._timeout_s
+        while (left_s := hangs_at_s - time.monotonic()) > 0:
+            ready, _, _ = select.select(pipes, [], [], left_s)
+            if child.stderr in ready and not self._hear_words(child):
+                pipes.remove(child.stderr)
+            if child.stdout in ready:
+                return
+        raise CaptureError(f"{self.name}: hangs: not a byte for {self._timeout_s:g} s")
+
+    def _hear_words(self, child: "subprocess.Popen[bytes]") -> bool:
+        """Keep the last of what the command says, which may be a line a second for a year; False at its end."""
+        assert child.stderr is not None
+        words = child.stderr.read(_LAST_WORDS_BYTES)
+        self._last_words = (self._last_words + words)[-_LAST_WORDS_BYTES:]
+        return bool(words)
+
     def close(self) -> None:
-        """End the command."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        child.terminate()
-        try:
-            child.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        """End the command; whoever reads from it sees its end and lets go of the rest."""
+        child = self._child
+        if child is not None:
+            _end(child)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End a command and all that it started."""
+    for order in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: all gone but for the name
+            os.killpg(child.pid, order)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=_END_S)
+
+
+class _CallbackFlags(Protocol):
+    """What PortAudio says beside each block."""
+
+    input_overflow: bool
 
 
 class SoundDeviceMic:
@@ -289,15 +350,18 @@ class SoundDeviceMic:
 
     live = True
 
-    def __init__(self, device: str | None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, device: str | None, timeout_s: float = 10.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Find the card.
 
         Args:
             device: part of its name, in any case; the default input if None.
             timeout_s: seconds without a block after which it hangs.
+            monotonic: seconds, to know how much sound was lost.
 
         Raises:
-            CaptureError: PortAudio is missing, or no such card.
+            CaptureError: PortAudio is missing, or no such card, or it cannot be opened.
         """
         try:
             self._module: Any = importlib.import_module("sounddevice")
@@ -306,15 +370,22 @@ class SoundDeviceMic:
                 f"sounddevice cannot be used: {' '.join(str(error).split())}; install libportaudio2"
             ) from error
         self._timeout_s = timeout_s
-        self._idx, self.name, self._sample_rate = self._found(device)
+        self._monotonic = monotonic
         self._stream: Any = None
+        try:
+            # PortAudio lists the cards once: without this, one that was plugged in again stays lost for ever
+            self._module._terminate()
+            self._module._initialize()
+            self._idx, self.name, self._sample_rate = self._found(device)
+            self._module.check_input_settings(
+                device=self._idx, channels=1, dtype="float32", samplerate=self._sample_rate
+            )
+        except (self._module.PortAudioError, ValueError) as error:
+            raise CaptureError(f"PortAudio cannot open the microphone: {' '.join(str(error).split())}") from error
 
     def _found(self, device: str | None) -> tuple[int, str, int]:
-        try:
-            cards: list[dict[str, Any]] = [dict(card) for card in self._module.query_devices()]
-            default = int(self._module.default.device[0])
-        except self._module.PortAudioError as error:
-            raise CaptureError(f"PortAudio cannot list the cards: {error}") from error
+        cards: list[dict[str, Any]] = [dict(card) for card in self._module.query_devices()]
+        default = int(self._module.default.device[0])
         inputs = [(idx, card) for idx, card in enumerate(cards) if card["max_input_channels"] > 0]
         for idx, card in inputs:
             if (device is None and idx == default) or (device is not None and device.lower() in card["name"].lower()):
@@ -328,11 +399,21 @@ class SoundDeviceMic:
     def blocks(self) -> Iterator[Block]:
         """Yield what the card hears; CaptureError when it stops."""
         converter = _Converter(self._sample_rate)
-        pieces: queue.Queue[Float32] = queue.Queue(maxsize=64)
+        pieces: queue.Queue[tuple[Float32, float]] = queue.Queue(maxsize=64)
+        sounded_s = self._monotonic()  # up to when there is sound
+        lost = False
 
-        def heard(samples: Float32, _frames: int, _time: object, _status: object) -> None:
-            with contextlib.suppress(queue.Full):  # PortAudio's thread must not wait; the hole is seen as lost time
-                pieces.put_nowait(samples.copy())
+        def heard(samples: Float32, frames: int, _time: object, status: _CallbackFlags) -> None:
+            nonlocal sounded_s, lost
+            now_s = self._monotonic()
+            lost = lost or bool(status.input_overflow)
+            lost_s = max(0.0, now_s - sounded_s - frames / self._sample_rate) if lost else -1.0
+            try:
+                pieces.put_nowait((samples.copy(), lost_s))
+            except queue.Full:  # PortAudio's thread must not wait
+                lost = True
+            else:
+                sounded_s, lost = now_s, False
 
         try:
             self._stream = self._module.InputStream(
@@ -349,9 +430,12 @@ class SoundDeviceMic:
         try:
             while True:
                 try:
-                    yield converter.block(pieces.get(timeout=self._timeout_s))
+                    samples, lost_s = pieces.get(timeout=self._timeout_s)
                 except queue.Empty as error:
                     raise CaptureError(f"{self.name}: hangs: no sound for {self._timeout_s:g} s") from error
+                if lost_s >= 0:
+                    converter.skip(lost_s)
+                yield converter.block(samples)
         finally:
             self.close()
 
@@ -386,7 +470,9 @@ def _command_microphone(device: str | None, problem: CaptureError) -> CommandMic
     """Return the system's own recorder as a microphone, where PortAudio does not do."""
     if shutil.which("parec"):
         card = [f"--device={device}"] if device else []
-        return CommandMic(["parec", "--raw", "--format=s16le", "--rate=48000", "--channels=1", *card], 48_000)
+        return CommandMic(
+            ["parec", "--raw", "--format=s16le", "--rate=48000", "--channels=1", "--latency-msec=200", *card], 48_000
+        )
     if shutil.which("arecord"):
         card = ["-D", f"plughw:CARD={device},DEV=0"] if device else []
         argv = ["arecord", "-q", *card, "-f", "S16_LE", "-r", "16000", "-c", "1", "-t", "raw", "--buffer-time=500000"]
@@ -511,6 +597,13 @@ class Reader:
             except AudioError as error:
                 self._note(error, "giving up")
                 break
+            except Exception as error:  # the supervisor of this thread: without it the device would be deaf in silence
+                log.exception("the reader stopped by a fault of its own")
+                self.last_error = AudioError(f"{type(error).__name__}: {error}")
+                if not self._drop_oldest:
+                    break  # a recording would begin anew, and be heard twice
+                self.reopenings += 1
+                self._stop.wait(LONGEST_PAUSE_S)
         with self._changed:
             self._done = True
             self._changed.notify_all()

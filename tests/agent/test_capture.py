@@ -1,7 +1,9 @@
 """Sources deliver 16 kHz mono on one sample clock; the reader never loses count, and opens what stops again."""
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,8 +97,27 @@ def test_other_formats_are_decoded_and_broken_ones_named(tmp_path: Path) -> None
     path.write_bytes(b"no sound at all")
     with pytest.raises(AudioError, match=r"night\.flac: cannot be decoded"):
         heard(AudioFile(path))
-    with pytest.raises(AudioError, match="no such file"):
+    with pytest.raises(AudioError, match="cannot open: No such file"):
         heard(AudioFile(tmp_path / "none.ogg"))
+
+
+def test_a_wav_under_another_name_is_a_wav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    write_wav(tmp_path / "recording", tone(1.0), RATE)
+    assert len(heard(AudioFile(tmp_path / "recording"))) == RATE
+
+
+@pytest.mark.parametrize("name", ["pipe.wav", "pipe.ogg"])
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(AudioError, match="cannot open: it is no regular file"):
+        heard(AudioFile(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "a\0b.ogg"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(AudioError, match="cannot open"):
+        heard(AudioFile(Path(name)))
 
 
 def test_full_scale_is_counted(tmp_path: Path) -> None:
@@ -201,10 +222,11 @@ def test_a_command_that_dies_leaves_its_sound_half_a_sample_lost_and_its_last_wo
 
 
 def test_a_command_that_hangs_is_ended() -> None:
-    mic = CommandMic(pcm_command("out.write(bytes(32000)); out.flush(); time.sleep(60)"), RATE, timeout_s=0.3)
+    # a shell, not Python: it is there at once, however busy the machine is
+    mic = CommandMic(["sh", "-c", "head -c 32000 /dev/zero; exec sleep 60"], RATE, timeout_s=1.0)
     n_samples, text = failing(mic)
     assert n_samples == RATE
-    assert "hangs: not a byte for 0.3 s" in text
+    assert "hangs: not a byte for 1 s" in text
 
 
 def test_a_command_that_is_not_there_is_named() -> None:
@@ -226,7 +248,45 @@ def _collected(source: AudioSource) -> Iterator[Block]:
         return
 
 
+def test_a_command_that_never_stops_talking_fills_no_disk_and_is_still_heard() -> None:
+    script = "[(sys.stderr.write('overrun ' * 500 + chr(10)), out.write(bytes(3200))) for _ in range(200)]; sys.exit(3)"
+    mic = CommandMic(pcm_command(script), RATE)
+    n_samples, text = failing(mic)
+    assert n_samples == 200 * 1_600
+    assert "exit code 3: " in text
+    assert "overrun overrun" in text
+    assert len(mic._last_words) <= 2_000
+
+
+def test_talk_alone_is_no_sound() -> None:
+    mic = CommandMic(pcm_command("[(print('.', file=sys.stderr), time.sleep(0.05)) for _ in range(400)]"), RATE, 1, 0.4)
+    assert "hangs" in failing(mic)[1]
+
+
+def test_close_from_another_thread_ends_the_command_and_all_that_it_started(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    sleeper = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    script = f"import subprocess; subprocess.Popen([sys.executable, '-c', {sleeper!r}]); out.write(bytes(64000)); "
+    mic = CommandMic(pcm_command(script + "out.flush(); time.sleep(60)"), RATE)
+    blocks = mic.blocks()
+    next(blocks)
+    while not (pid_file.exists() and pid_file.read_text()):
+        time.sleep(0.01)
+    closer = threading.Thread(target=mic.close)
+    closer.start()
+    with pytest.raises(CaptureError, match="ended with exit code -15"):
+        list(blocks)
+    closer.join()
+    state = Path("/proc") / pid_file.read_text() / "stat"
+    assert not state.exists() or state.read_text().split()[2] == "Z"  # gone, or waiting for init to notice
+
+
 # Microphones
+
+
+class Flags:
+    def __init__(self, overflow: bool) -> None:
+        self.input_overflow = overflow
 
 
 class PortAudio:
@@ -234,6 +294,12 @@ class PortAudio:
 
     class PortAudioError(Exception):
         pass
+
+    busy = False
+    initialised = 1
+    calls: tuple[tuple[float, bool], ...] = ()
+    """When the card calls back, and whether it lost sound before."""
+    now_s = 0.0
 
     class default:  # noqa: N801  # its name there
         device = (1, 0)
@@ -243,7 +309,30 @@ class PortAudio:
         self.cards += [{"name": name, "max_input_channels": 1, "default_samplerate": 44_100.0} for name in names]
 
     def query_devices(self) -> list[dict[str, object]]:
+        assert self.initialised == 1
         return self.cards
+
+    def _terminate(self) -> None:
+        self.initialised -= 1
+
+    def _initialize(self) -> None:
+        self.initialised += 1
+
+    def check_input_settings(self, **_: object) -> None:
+        if self.busy:
+            raise self.PortAudioError("Device unavailable")
+
+    def InputStream(self, *, callback: Callable[..., None], blocksize: int, **_: object) -> "PortAudio":
+        self.callback, self.frames = callback, blocksize
+        return self
+
+    def start(self) -> None:
+        for now_s, overflow in self.calls:
+            self.now_s = now_s
+            self.callback(np.full((self.frames, 1), 0.1, np.float32), self.frames, None, Flags(overflow))
+
+    def close(self) -> None:
+        self.calls = ()
 
 
 def test_a_card_is_found_by_its_name_and_never_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +341,43 @@ def test_a_card_is_found_by_its_name_and_never_by_its_number(monkeypatch: pytest
     assert capture.SoundDeviceMic(None).name == "Built-in"
     with pytest.raises(CaptureError, match=r"no microphone owl; inputs that PortAudio knows: Built-in, USB Forest Mic"):
         capture.SoundDeviceMic("owl")
+
+
+def test_sound_that_the_card_lost_is_a_jump_of_the_sample_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = PortAudio("Mic")
+    module.calls = ((0.5, False), (1.0, False), (2.3, True), (2.8, False))
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    mic = capture.SoundDeviceMic(None, timeout_s=0.05, monotonic=lambda: module.now_s)
+    blocks = list(_collected(mic))
+    ends = [block.start + len(block.samples) for block in blocks]
+    jumps = [later.start - end for end, later in zip(ends, blocks[1:], strict=False)]
+    assert jumps[0] == jumps[2] == 0
+    assert jumps[1] == pytest.approx(0.8 * RATE, abs=2)
+
+
+def test_a_queue_that_is_full_is_lost_sound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = PortAudio("Mic")
+    module.calls = tuple((0.5 * idx, False) for idx in range(1, 81))  # 40 s before anybody takes any
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    mic = capture.SoundDeviceMic(None, timeout_s=0.05, monotonic=lambda: module.now_s)
+    blocks = mic.blocks()
+    held = [next(blocks) for _ in range(64)]
+    module.now_s = 40.5
+    module.callback(np.zeros((module.frames, 1), np.float32), module.frames, None, Flags(False))
+    after = next(blocks)
+    lost = after.start - (held[-1].start + len(held[-1].samples))
+    assert lost == pytest.approx(16 * RATE / 2, abs=2)
+    blocks.close()  # type: ignore[attr-defined]
+
+
+def test_a_card_that_is_busy_leaves_the_place_to_the_systems_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = PortAudio("Mic")
+    module.busy = True
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    monkeypatch.setattr(capture.shutil, "which", lambda name: name if name == "parec" else None)
+    assert open_source(CaptureConfig()).name.startswith("parec")
+    with pytest.raises(CaptureError, match="cannot open the microphone: Device unavailable"):
+        open_source(CaptureConfig(source="sounddevice"))
 
 
 def test_without_portaudio_the_systems_recorder_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +476,32 @@ def test_a_recording_that_cannot_be_read_ends_the_reader_with_its_reason(tmp_pat
     assert taken(reader) == []
     assert "text.wav: is not a WAV file" in str(reader.last_error)
     reader.close()
+
+
+class Faulty(Script):
+    def blocks(self) -> Iterator[Block]:
+        yield from super().blocks()
+        raise ZeroDivisionError
+
+
+def test_a_fault_of_the_reader_itself_is_written_down_and_the_microphone_opened_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    acts: list[AudioSource] = [Faulty(8_000), Script(8_000)]
+    reader = Reader(lambda: acts.pop(0))
+    monkeypatch.setattr(reader._stop, "wait", lambda _: False)
+    reader.start()
+    assert len(taken(reader)) == 2
+    assert reader.reopenings == 1
+    assert "ZeroDivisionError" in str(reader.last_error)
+    assert "fault of its own" in caplog.text
+
+
+def test_a_fault_in_a_recording_ends_it_and_it_is_not_heard_twice() -> None:
+    reader = run(lambda: Faulty(8_000), drop_oldest=False)
+    assert len(taken(reader)) == 1
+    assert reader.reopenings == 0
+    assert "ZeroDivisionError" in str(reader.last_error)
 
 
 def test_close_ends_a_reader_that_waits(tmp_path: Path) -> None:
