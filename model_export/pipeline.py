@@ -1,0 +1,262 @@
+"""All of `make export-tflite`, stage by stage: decode, mix and train, convert, choose thresholds, evaluate, ship.
+
+Each stage leaves its result in a folder that is named by recipe and recordings, so that what was interrupted goes
+on, and what is the same is not done twice. The shipped files are replaced at the end, when all is known to be good.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.errors import ModelError
+from agent.features import Float32
+from agent.gate import GateConfig
+from agent.manifest import Manifest, load_model
+from model_export import card, datasets, evaluation, operating, shards, split, store, tracks
+from model_export.errors import DataError, ExportError
+from model_export.mixing import Mixer, features_of
+from model_export.recipe import Recipe
+from model_export.store import Sound, Store
+
+if TYPE_CHECKING:
+    from model_export.network import KerasModel
+
+log = logging.getLogger(__name__)
+
+_REPRESENTATIVE = 500
+_PARITY = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """The recordings of a recipe, decoded and split."""
+
+    recipe: Recipe
+    clips: tuple[datasets.Clip, ...]
+    parts: Mapping[str, str]
+    store: Store
+    samples: Path
+    """The store's file."""
+    folder: Path
+    """Where this recipe's results on these recordings are kept."""
+    skipped: tuple[datasets.Skipped, ...]
+
+    def sounds(self, part: str, *, with_synth: bool) -> list[Sound]:
+        """Return the decoded sounds of one part of the split; synthetic ones belong to any that asks."""
+        found: list[Sound] = []
+        for sound in self.store.sounds:
+            is_synth = sound.kind.startswith("synth-")
+            if (is_synth and with_synth) or (not is_synth and self.parts[sound.group] == part):
+                found.append(sound)
+        return found
+
+    @property
+    def data_digest(self) -> str:
+        """Return the digest of the recordings that train."""
+        return datasets.digest_of(split.part_of(self.clips, dict(self.parts), split.TRAIN))
+
+
+def prepare(recipe: Recipe, data: Path, cache: Path) -> Work:
+    """Decode and split the recordings; what was decoded before is not decoded again.
+
+    Raises:
+        DataError: the recordings cannot serve.
+    """
+    clips = datasets.read_clips(data)
+    parts = split.split(clips, recipe.split)
+    opened, skipped = store.open_store(clips, dict(recipe.synth), cache)
+    work = Work(
+        recipe=recipe,
+        clips=tuple(clips),
+        parts=parts,
+        store=opened,
+        samples=Path(str(opened.samples.filename)),  # type: ignore[attr-defined]  # a memmap has it
+        folder=cache,
+        skipped=tuple(skipped),
+    )
+    key = hashlib.sha256(f"{recipe.digest} {work.data_digest}".encode()).hexdigest()[:12]
+    return Work(**{**_fields(work), "folder": cache / f"{recipe.name}-{key}"})
+
+
+def _fields(work: Work) -> dict[str, Any]:
+    return {name: getattr(work, name) for name in Work.__slots__}
+
+
+def report_skipped(work: Work) -> None:
+    """Name the files that were left out."""
+    for one in work.skipped:
+        log.warning("left out: %s: %s", one.name, one.reason)
+    if work.skipped:
+        log.warning("%d of %d files were left out", len(work.skipped), len(work.clips))
+
+
+def train(work: Work, *, weights: Path | None, minutes: float | None, processes: int) -> "KerasModel":
+    """Return the trained network; goes on where an interrupted training stopped."""
+    from model_export import training
+
+    sounds = work.sounds(split.TRAIN, with_synth=True)
+    job = shards.job_of(work.recipe, work.samples, sounds, work.folder / "shards")
+    return training.train(work.recipe, job, work.folder, weights=weights, minutes=minutes, processes=processes)
+
+
+def trained_minutes(work: Work) -> float | None:
+    """Return how long the training took, over all sittings."""
+    path = work.folder / "trained.npz"
+    if not path.is_file():
+        return None
+    with np.load(path) as file:
+        return float(json.loads(bytes(file["state"]))["elapsed_s"]) / 60
+
+
+def export(work: Work, model: "KerasModel") -> Path:
+    """Convert, check, choose thresholds; return the candidate's .tflite in the work folder.
+
+    Raises:
+        ExportError: the int8 model disagrees with the network, or is too large.
+    """
+    from model_export import export as converting
+
+    recipe = work.recipe
+    log.info("converting")
+    representative = _windows(work, split.TRAIN, _REPRESENTATIVE, salt=1)
+    small = converting.convert_int8(model, representative)
+    floating = converting.convert(model, None)
+    found = converting.parity(model, floating, small, _heard_windows(work, _PARITY))
+    log.info("int8 agrees on %.2f %% of %d held-out windows", 100 * found.int8_agreement, found.windows)
+    # mixtures for training are doubtful on purpose: where the network is at odds with itself, so are the two
+    hard = converting.parity(model, floating, small, _windows(work, split.TEST, _PARITY, salt=2))
+    log.info("and on %.2f %% of as many mixtures as hard as those of training", 100 * hard.int8_agreement)
+    converting.check(small, found)
+    golden = small.input.to_bytes(converting.golden_windows(recipe.features))
+    manifest = Manifest(
+        name=recipe.name,
+        labels=recipe.labels,
+        activation="sigmoid",
+        features=recipe.features,
+        input=small.input,
+        output=small.output,
+        model_sha256=small.sha256,
+        stride_s=recipe.stride_s,
+        rules={label: operating.rule_at(operating.FALLBACK) for label in recipe.labels},
+        gate=GateConfig(),
+        golden_inputs=golden,
+        golden_outputs=small.outputs(golden),
+        metrics={},
+        data_digest=work.data_digest,
+        recipe=json.loads(json.dumps(asdict(recipe))),
+        versions=converting.versions(),
+        licence=card.LICENCE,
+    )
+    log.info("choosing thresholds")
+    scores = manifest.score_table()
+    answered = [operating.answer(small, stream, recipe.features, recipe.stride_s) for stream in _validation(work)]
+    rules = operating.choose(answered, recipe, scores)
+    counted = operating.counts(answered, rules, recipe, scores)
+    metrics = {"parity": asdict(found), "parity_on_hard_mixtures": asdict(hard), "validation": counted}
+    manifest = Manifest(**{**_slots(manifest), "rules": rules, "metrics": metrics})
+    path = work.folder / "candidate.tflite"
+    _replace(path, small.content)
+    _replace(path.with_suffix(".json"), manifest.to_json().encode())
+    return path
+
+
+def _validation(work: Work) -> list[operating.Stream]:
+    sounds = work.sounds(split.VALIDATION, with_synth=False)
+    # what teaches forest may carry a confuser: the model knows the ground, not what lies on it
+    grounds = [
+        sound
+        for sound in [*sounds, *work.sounds(split.TRAIN, with_synth=False)]
+        if sound.target == "background" and sound.length >= 60 * datasets.SAMPLE_RATE
+    ]
+    if not grounds:
+        raise DataError("no background recording of a minute or more teaches; thresholds need some")
+    return operating.validation_streams(work.store, sounds, grounds, work.recipe.seed)
+
+
+def _windows(work: Work, part: str, count: int, *, salt: int) -> Float32:
+    """Return mixtures of one part as the model sees them, shape (count, n_frames, n_mels)."""
+    mixer = Mixer(work.store, work.sounds(part, with_synth=True), work.recipe.mixing)
+    drawn = [mixer.draw(np.random.default_rng([work.recipe.seed, 77, salt, idx])) for idx in range(count)]
+    return np.stack([features_of(mixture.samples, work.recipe.features) for mixture in drawn])
+
+
+def _heard_windows(work: Work, count: int) -> Float32:
+    """Return windows of the held-out tracks, as many of each, half of them within events where there are any."""
+    truths = tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), work.folder / "tracks")
+    rng = np.random.default_rng(work.recipe.seed)
+    length = work.recipe.features.window_samples
+    windows: list[Float32] = []
+    for number, truth in enumerate(truths):
+        samples = datasets.read_sound(work.folder / "tracks" / f"{truth.name}.wav")
+        for idx in range(count // len(truths) + (number < count % len(truths))):
+            start = int(rng.integers(len(samples) - length))
+            if truth.events and idx % 2:
+                event = truth.events[int(rng.integers(len(truth.events)))]
+                start = int(rng.uniform(event.onset_s, event.offset_s - 3) * datasets.SAMPLE_RATE)
+            windows.append(features_of(samples[start : start + length], work.recipe.features))
+    return np.stack(windows)
+
+
+def judge(work: Work, candidate: Path) -> dict[str, Any]:
+    """Evaluate the candidate on held-out tracks, built unless they are there, and note the figures in its manifest."""
+    folder = work.folder / "tracks"
+    tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
+    log.info("evaluating on held-out tracks")
+    document = evaluation.evaluate(folder, candidate)
+    manifest, _ = load_model(candidate)
+    metrics = {**manifest.metrics, "evaluation": document}
+    manifest = Manifest(**{**_slots(manifest), "metrics": metrics})
+    _replace(candidate.with_suffix(".json"), manifest.to_json().encode())
+    return document
+
+
+def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
+    """Put model, manifest and card in place, the manifest last: until then the old pair or a refusal, never a mixture.
+
+    Raises:
+        ExportError: the agent itself does not accept the candidate.
+    """
+    from agent.classify import load_classifier
+
+    try:
+        manifest, content = load_model(candidate)
+        load_classifier(manifest, content)
+    except ModelError as error:
+        raise ExportError(f"the agent refuses the new model: {error}") from error
+    train_sounds = work.sounds(split.TRAIN, with_synth=False)
+    facts = {
+        "licences": datasets.licences(split.part_of(work.clips, dict(work.parts), split.TRAIN)),
+        "saws": len({sound.group for sound in train_sounds if sound.target == "chainsaw"}),
+        "synthetic": work.recipe.synth.get("saw", 0),
+        "minutes": minutes,
+    }
+    text = card.write_card(manifest, len(content), facts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    notice = out.parent / "LICENSE"
+    if not notice.is_file():
+        _replace(notice, card.LICENCE_NOTICE.encode())
+    _replace(out.with_suffix(".md"), text.encode())
+    _replace(out, content)
+    _replace(out.with_suffix(".json"), manifest.to_json().encode())
+    log.info("wrote %s (%d bytes), its manifest and its card", out, len(content))
+
+
+def _slots(manifest: Manifest) -> dict[str, Any]:
+    return {name: getattr(manifest, name) for name in Manifest.__slots__}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

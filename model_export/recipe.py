@@ -1,0 +1,220 @@
+"""A recipe: one YAML file that says everything about a model but the recordings.
+
+Read by the agent's own reader of untrusted mappings, so that a mistyped key is named and never passes in silence.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.errors import ConfigError, FieldError
+from agent.features import FeatureConfig
+from agent.fields import Fields
+from model_export.split import SplitConfig
+
+SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain")
+LABELS = ("chainsaw", "engine", "storm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixConfig:
+    """What a training window is made of. Shares are probabilities."""
+
+    saw_share: float = 0.40
+    """Windows with a saw."""
+    engine_share: float = 0.25
+    """Windows with an engine..."""
+    both_share: float = 0.04
+    """...and those with both, counted in each."""
+    storm_share: float = 0.12
+    """Windows with rain or thunder over the background."""
+    confuser_share: float = 0.36
+    """Windows with a sound that is none of the labels, alone or under an event."""
+    synth_saw_share: float = 0.22
+    """Saws that are synthetic."""
+    synth_engine_share: float = 0.15
+    """Engines that are synthetic."""
+    far_share: float = 0.25
+    """Events from far away: nothing above 0.7 to 4 kHz is left."""
+    partial_share: float = 0.30
+    """Events that begin or end within the window."""
+    snr_low_db: float = -12.0
+    """Event over the background that it covers, RMS above 60 Hz, drawn evenly from here..."""
+    snr_high_db: float = 22.0
+    """...to here."""
+    level_low_dbfs: float = -66.0
+    """Level of the background, RMS, drawn evenly from here..."""
+    level_high_dbfs: float = -14.0
+    """...to here."""
+    hard: Mapping[str, float] = field(default_factory=dict)
+    """Weight of a class among the confusers, 1 where not named."""
+    places: Mapping[str, float] = field(default_factory=dict)
+    """Weight of a class among the backgrounds, 1 where not named."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares and ranges that contradict each other."""
+        if self.both_share > min(self.saw_share, self.engine_share):
+            raise FieldError("mixing.both_share", f"is {self.both_share:g}, more than saw_share or engine_share")
+        if self.saw_share + self.engine_share - self.both_share > 1:
+            raise FieldError("mixing.engine_share", "saw_share + engine_share - both_share is over 1")
+        for low, high in (("snr_low_db", "snr_high_db"), ("level_low_dbfs", "level_high_dbfs")):
+            if getattr(self, low) > getattr(self, high):
+                raise FieldError(f"mixing.{low}", f"is {getattr(self, low):g}, above {high}")
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "MixConfig":
+        """Read a recipe's `mixing`; FieldError names what is wrong."""
+        shares = ("saw", "engine", "both", "storm", "confuser", "synth_saw", "synth_engine", "far", "partial")
+        values: dict[str, Any] = {f"{name}_share": fields.number(f"{name}_share", 0, 1) for name in shares}
+        values |= {key: fields.number(key, -40, 60) for key in ("snr_low_db", "snr_high_db")}
+        values |= {key: fields.number(key, -90, -3) for key in ("level_low_dbfs", "level_high_dbfs")}
+        values |= {key: _weights(fields.sub(key)) for key in ("hard", "places")}
+        fields.done()
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
+    """The network: MobileNetV2 on one channel, global average, dropout, one logit a label."""
+
+    alpha: float = 1.0
+    """Width of MobileNetV2; pre-trained weights exist for 1.0 here."""
+    dropout: float = 0.25
+    """Share of pooled features dropped in training."""
+    batch_norm_momentum: float = 0.95
+    """Keras' own 0.999 leaves the moving averages useless after so short a training."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "NetworkConfig":
+        """Read a recipe's `network`; FieldError names what is wrong."""
+        config = cls(
+            alpha=fields.number("alpha", 0.1, 1.4),
+            dropout=fields.number("dropout", 0, 0.9),
+            batch_norm_momentum=fields.number("batch_norm_momentum", 0.5, 0.9999),
+        )
+        fields.done()
+        return config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How long and how fast the network learns. Every mixture is seen twice, some shards apart."""
+
+    mixtures: int = 70_000
+    """Mixtures in all."""
+    shard: int = 2_048
+    """Mixtures made at a time by one process; also the distance of checkpoints."""
+    batch: int = 64
+    """Mixtures a step."""
+    learning_rate: float = 1.2e-3
+    """Highest rate of AdamW, reached after..."""
+    warm_up: int = 400
+    """...so many steps; then a cosine down to a hundredth."""
+    weight_decay: float = 0.02
+    """Of kernels only."""
+    ema: float = 0.997
+    """How much of the averaged weights a step keeps; the average is what is exported."""
+    label_smoothing: float = 0.02
+    """Targets are this far from 0 and 1."""
+    mixup_share: float = 0.08
+    """Windows blended with another one."""
+    mask_share: float = 0.3
+    """Windows with a band or a moment blanked."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "TrainConfig":
+        """Read a recipe's `training`; FieldError names what is wrong."""
+        config = cls(
+            mixtures=fields.integer("mixtures", 1, 100_000_000),
+            shard=fields.integer("shard", 8, 100_000),
+            batch=fields.integer("batch", 2, 4_096),
+            learning_rate=fields.number("learning_rate", 1e-6, 1),
+            warm_up=fields.integer("warm_up", 0, 1_000_000),
+            weight_decay=fields.number("weight_decay", 0, 1),
+            ema=fields.number("ema", 0, 0.99999),
+            label_smoothing=fields.number("label_smoothing", 0, 0.2),
+            mixup_share=fields.number("mixup_share", 0, 1),
+            mask_share=fields.number("mask_share", 0, 1),
+        )
+        fields.done()
+        return config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything about a model but the recordings."""
+
+    name: str
+    """For people; also the name in the manifest."""
+    seed: int
+    """Of all chance in mixing and training."""
+    labels: tuple[str, ...]
+    """In the order of the outputs."""
+    stride_s: float
+    """Seconds between two windows on the device."""
+    split: SplitConfig
+    synth: Mapping[str, int]
+    """How many sounds of each kind `agent.synth` adds."""
+    mixing: MixConfig
+    network: NetworkConfig
+    training: TrainConfig
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+
+    @property
+    def digest(self) -> str:
+        """Return a short hash over every value."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_mixtures(self, mixtures: int) -> "Recipe":
+        """Return the same recipe at another size."""
+        return replace(self, training=replace(self.training, mixtures=mixtures))
+
+
+def parse_recipe(document: object) -> Recipe:
+    """Read a recipe; FieldError names what is wrong."""
+    fields = Fields(document)
+    labels = fields.texts("labels", longest=8)
+    if labels != LABELS:
+        raise FieldError("labels", f"is {list(labels)}, expected {list(LABELS)}: the mixer knows these")
+    synths = fields.sub("synth")
+    for kind in synths.all_keys():
+        if kind not in SYNTHS:
+            raise FieldError(f"synth.{kind}", f"is not a known key; known: {', '.join(SYNTHS)}")
+    recipe = Recipe(
+        name=fields.text("name", longest=64, shortest=1),
+        seed=fields.integer("seed", 0, 2**53),
+        labels=labels,
+        stride_s=fields.number("stride_s", 0.1, 60),
+        split=SplitConfig.parse(fields.sub("split")),
+        synth={kind: synths.integer(kind, 0, 100_000) for kind in synths.all_keys()},
+        mixing=MixConfig.parse(fields.sub("mixing")),
+        network=NetworkConfig.parse(fields.sub("network")),
+        training=TrainConfig.parse(fields.sub("training")),
+    )
+    fields.done()
+    return recipe
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or a key or value is wrong.
+    """
+    try:
+        return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except FieldError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _weights(fields: Fields) -> dict[str, float]:
+    return {key: fields.number(key, 0, 1e6) for key in fields.all_keys()}

@@ -1,0 +1,253 @@
+"""The training loop: a warm-up and a cosine, averaged weights, a checkpoint after each shard, and the time kept.
+
+Keras 3 alone, so that any of its backends trains; only the export needs TensorFlow.
+"""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from agent.features import Float32
+from model_export import network
+from model_export.recipe import Recipe, TrainConfig
+from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
+from model_export.store import Sound
+
+Optimizer: TypeAlias = Any
+Tensor: TypeAlias = Any
+
+log = logging.getLogger(__name__)
+
+_SECOND_LOOK = 3
+"""A shard is seen again so many shards later: making a mixture costs two thirds of learning from it."""
+_NORM_BATCHES = 48
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a training has come."""
+
+    shard: int = 0
+    """The next shard."""
+    step: int = 0
+    """Steps done."""
+    elapsed_s: float = 0.0
+    """Seconds spent training, over all sittings."""
+    budget_s: float = math.inf
+    """Seconds after which the schedule ends, however many mixtures are left."""
+
+
+def train(
+    recipe: Recipe,
+    job: MixJob,
+    folder: Path,
+    *,
+    weights: Path | None,
+    minutes: float | None,
+    processes: int = 1,
+    now: Callable[[], float] = time.monotonic,
+) -> network.KerasModel:
+    """Return the trained network with averaged weights; goes on where an interrupted training stopped.
+
+    Args:
+        recipe: what to train.
+        job: where its mixtures come from.
+        folder: checkpoints, the history and the result.
+        weights: folded ImageNet weights, or None for Keras' own download.
+        minutes: the schedule ends by then, or None for all mixtures of the recipe.
+        processes: how many make mixtures.
+        now: a clock in seconds.
+    """
+    from tqdm import tqdm
+
+    keras.utils.set_random_seed(recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = network.build(recipe.network, recipe.features, len(recipe.labels))
+    result = folder / "trained.npz"
+    if result.is_file():
+        _load(result, model.variables)
+        return model
+    optimizer = _compile(model, recipe.training)
+    checkpoint = folder / "checkpoint.npz"
+    progress = Progress(budget_s=minutes * 60 if minutes else math.inf)
+    if checkpoint.is_file():
+        optimizer.build(model.trainable_variables)
+        progress = _load(checkpoint, [*model.variables, *optimizer.variables])
+        log.info("going on at shard %d after %.1f minutes", progress.shard, progress.elapsed_s / 60)
+    else:
+        _begin(model, recipe, job, weights)
+        optimizer.build(model.trainable_variables)
+    config = recipe.training
+    n_shards = max(1, round(config.mixtures / config.shard))
+    n_steps = 2 * n_shards * config.shard // config.batch
+    bar = tqdm(total=n_steps, initial=progress.step, desc="training", unit="step", mininterval=5)
+    started = now() - progress.elapsed_s
+    step = progress.step
+    for number, path in shards(job, range(progress.shard, n_shards), processes):
+        shard = _both(read_shard(path), job, number)
+        rng = np.random.default_rng([recipe.seed, number])
+        done = step / n_steps
+        losses: list[float] = []
+        for windows, targets in _batches(shard, config, rng):
+            done = max(step / n_steps, (now() - started) / progress.budget_s)
+            if done >= 1:
+                break
+            optimizer.learning_rate.assign(rate(step, done, config))
+            losses.append(float(model.train_on_batch(windows, targets)))
+            step += 1
+            bar.update(1)
+        elapsed_s = now() - started
+        mean_loss = float(np.mean(losses)) if losses else math.nan
+        bar.set_postfix(loss=f"{mean_loss:.4f}", minutes=f"{elapsed_s / 60:.1f}", done=f"{100 * done:.0f}%")
+        _note(folder / "history.csv", number, step, mean_loss, rate(step, min(done, 1), config), elapsed_s)
+        progress = Progress(shard=number + 1, step=step, elapsed_s=elapsed_s, budget_s=progress.budget_s)
+        _save(checkpoint, [*model.variables, *optimizer.variables], progress)
+        if number >= _SECOND_LOOK:
+            (path.parent / path.name.replace(f"{number:05d}", f"{number - _SECOND_LOOK:05d}")).unlink(missing_ok=True)
+        if done >= 1:
+            break
+    bar.close()
+    optimizer.finalize_variable_values(model.trainable_variables)
+    network.measure_norms(model, _plain_batches(job, progress.shard - 1, config.batch))
+    _save(result, model.variables, progress)
+    return model
+
+
+def rate(step: int, done: float, config: TrainConfig) -> float:
+    """Return the learning rate of a step: a straight warm-up, then a cosine over the share done."""
+    warm = min(1.0, (step + 1) / max(1, config.warm_up))
+    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def _compile(model: network.KerasModel, config: TrainConfig) -> Optimizer:
+    optimizer = keras.optimizers.AdamW(
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        clipnorm=2.0,
+        use_ema=config.ema > 0,
+        ema_momentum=config.ema if config.ema > 0 else 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(optimizer=optimizer, loss=weighted_loss)
+    return optimizer
+
+
+def weighted_loss(targets: Tensor, logits: Tensor) -> Tensor:
+    """Return binary cross-entropy, each element by its own weight.
+
+    Args:
+        targets: shape (n, 2 x n_labels): the labels, then their weights.
+        logits: shape (n, n_labels).
+    """
+    n_labels = logits.shape[-1]
+    labels, weights = targets[:, :n_labels], targets[:, n_labels:]
+    entropy = keras.ops.softplus(logits) - labels * logits
+    return keras.ops.mean(entropy * weights, axis=-1)
+
+
+def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
+    """Give the network its first weights."""
+    if recipe.network.alpha == 1.0:
+        network.load_imagenet(model, weights, recipe.network)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        first = read_shard(make_shard(job, 0)).windows[:256]
+        network.start_from(model, first[..., None])
+    else:
+        log.warning("alpha %g has no weights here: training starts from random ones", recipe.network.alpha)
+
+
+def _both(shard: Shard, job: MixJob, number: int) -> Shard:
+    """Return a shard together with the one whose second look is due."""
+    # the first shards have no forerunner: they are themselves seen twice
+    again = read_shard(make_shard(job, number - _SECOND_LOOK)) if number >= _SECOND_LOOK else shard
+    return Shard(
+        np.concatenate([shard.windows, again.windows]),
+        np.concatenate([shard.labels, again.labels]),
+        np.concatenate([shard.weights, again.weights]),
+    )
+
+
+def _batches(shard: Shard, config: TrainConfig, rng: np.random.Generator) -> Sequence[tuple[Float32, Float32]]:
+    """Return shuffled batches, blended and blanked here and there."""
+    order = rng.permutation(len(shard.windows))
+    n_batches = len(order) // config.batch
+    return [
+        _batch(shard, order[idx * config.batch : (idx + 1) * config.batch], config, rng) for idx in range(n_batches)
+    ]
+
+
+def _batch(
+    shard: Shard, chosen: np.ndarray[Any, np.dtype[np.int64]], config: TrainConfig, rng: np.random.Generator
+) -> tuple[Float32, Float32]:
+    windows, labels, weights = shard.windows[chosen], shard.labels[chosen], shard.weights[chosen]
+    labels = labels * (1 - 2 * config.label_smoothing) + config.label_smoothing
+    share = np.where(rng.random(len(chosen)) < config.mixup_share, rng.beta(0.4, 0.4, len(chosen)), 1.0)
+    share = share.astype(np.float32)
+    other = rng.permutation(len(chosen))
+    kept = share[:, None]
+    windows = windows * kept[..., None] + windows[other] * (1 - kept[..., None])
+    labels = labels * kept + labels[other] * (1 - kept)
+    # a blend with something of which nothing is known is not known either
+    weights = np.where(kept < 1, np.minimum(weights, weights[other]), weights)
+    for idx in np.flatnonzero(rng.random(len(chosen)) < config.mask_share):
+        _blank(windows[idx], rng)
+    return windows[..., None], np.concatenate([labels, weights], axis=1)
+
+
+def _blank(window: Float32, rng: np.random.Generator) -> None:
+    """Blank a band or a moment of a window: neither alone may decide."""
+    n_frames, n_mels = window.shape
+    if rng.random() < 0.5:
+        width = int(rng.integers(2, max(3, n_mels // 7)))
+        low = int(rng.integers(n_mels - width))
+        window[:, low : low + width] = 0.0
+    else:
+        width = int(rng.integers(3, max(4, n_frames // 6)))
+        start = int(rng.integers(n_frames - width))
+        window[start : start + width] = 0.0
+
+
+def _plain_batches(job: MixJob, number: int, batch: int) -> list[Float32]:
+    windows = read_shard(make_shard(job, number)).windows[: _NORM_BATCHES * 64]
+    return [windows[start : start + batch, ..., None] for start in range(0, len(windows) - batch + 1, batch)]
+
+
+def _save(path: Path, variables: Sequence[Any], progress: Progress) -> None:
+    arrays = {f"v{idx:04d}": keras.ops.convert_to_numpy(variable) for idx, variable in enumerate(variables)}
+    state = {"shard": progress.shard, "step": progress.step, "elapsed_s": progress.elapsed_s}
+    if math.isfinite(progress.budget_s):
+        state["budget_s"] = progress.budget_s
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
+    partial.replace(path)
+
+
+def _load(path: Path, variables: Sequence[Any]) -> Progress:
+    with np.load(path) as file:
+        for idx, variable in enumerate(variables):
+            variable.assign(file[f"v{idx:04d}"])
+        return Progress(**json.loads(bytes(file["state"])))
+
+
+def _note(path: Path, shard: int, step: int, loss: float, learning_rate: float, elapsed_s: float) -> None:
+    is_new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(["shard", "step", "loss", "learning_rate", "elapsed_s"])
+        writer.writerow([shard, step, f"{loss:.5f}", f"{learning_rate:.3e}", f"{elapsed_s:.1f}"])
+
+
+def training_sounds(sounds: Sequence[Sound], parts: dict[str, str], part: str, *, with_synth: bool) -> list[Sound]:
+    """Return the sounds of one part; synthetic ones belong to every part that asks for them."""
+    return [sound for sound in sounds if parts.get(sound.group, part if with_synth else "") == part]

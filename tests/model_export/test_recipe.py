@@ -1,0 +1,89 @@
+"""Recipes: read whole, refused with the key's name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.errors import ConfigError
+from agent.features import FeatureConfig
+from model_export.__main__ import main
+from model_export.recipe import load_recipe
+
+SHIPPED = Path(__file__).parents[2] / "model_export" / "recipes" / "rainforest.yaml"
+
+
+def write(tmp_path: Path, document: object) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_the_shipped_recipe_is_right() -> None:
+    recipe = load_recipe(SHIPPED)
+    assert recipe.labels == ("chainsaw", "engine", "storm")
+    assert recipe.features == FeatureConfig()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("mixing.saw_shares", 0.4, "mixing.saw_shares: is not a known key; did you mean saw_share?"),
+        ("mixing.saw_share", 1.4, "mixing.saw_share: is 1.4, expected a number from 0 to 1"),
+        ("mixing.both_share", 0.5, "mixing.both_share: is 0.5, more than saw_share or engine_share"),
+        ("mixing.snr_low_db", 30, "mixing.snr_low_db: is 30, above snr_high_db"),
+        ("mixing.hard", {"drill": "many"}, "mixing.hard.drill: is 'many', expected a number"),
+        ("training.batch", 1.5, "training.batch: is 1.5, expected a whole number"),
+        ("network.alpha", None, "network.alpha: is None, expected a number"),
+        ("labels", ["chainsaw"], "labels: is ['chainsaw'], expected"),
+        ("synth.dragons", 3, "synth.dragons: is not a known key"),
+        ("split", [], "split: is [], expected a mapping"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, document: Any, path: str, value: object, message: str) -> None:
+    *above, last = path.split(".")
+    place = document
+    for key in above:
+        place = place[key]
+    place[last] = value
+    file = write(tmp_path, document)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_yaml_or_not_there_is_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,\n b: 2")
+    for path in (broken, tmp_path / "none.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_value_is_another_digest(tmp_path: Path, document: Any) -> None:
+    first = load_recipe(write(tmp_path, document)).digest
+    document["mixing"]["far_share"] = 0.26
+    assert load_recipe(write(tmp_path, document)).digest != first
+
+
+def test_the_command_line_says_it_in_one_line_and_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", str(tmp_path / "none")]) == 2
+    assert main(["train", "--data", str(tmp_path), "--recipe", str(tmp_path / "none.yaml")]) == 2
+    assert main(["evaluate", "--tracks", str(tmp_path), "--model", str(tmp_path / "no.tflite")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 3
+    assert all(line.startswith("model_export: ") for line in said)
+
+
+@pytest.mark.parametrize("command", ["", "train", "export", "export-tflite", "tracks", "evaluate"])
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert "Exit code" in said
+    assert "manifest.csv" in said

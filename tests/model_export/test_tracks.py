@@ -1,0 +1,134 @@
+"""Held-out soundscapes: events where the truth says, at the level it says, of recordings of the test alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_export.datasets import read_sound
+from model_export.errors import DataError
+from model_export.evaluation import evaluate, parse_replay, table
+from model_export.store import Sound, Store, high_passed
+from model_export.tracks import Ground, build_tracks, by_recording, low_passed, read_truth
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def sounds(small_store: Store) -> list[Sound]:
+    return [sound for sound in small_store.sounds if sound.group not in ("forest-train", "forest-validation")]
+
+
+@pytest.fixture(scope="module")
+def folder(small_store: Store, sounds: list[Sound], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("soundfile")
+    folder = tmp_path_factory.mktemp("tracks")
+    build_tracks(small_store, sounds, folder, events=3)
+    return folder
+
+
+def test_all_tracks_are_there_with_their_truth(folder: Path) -> None:
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    assert names == sorted(path.stem for path in folder.glob("*.wav"))
+    assert len([name for name in names if name.startswith("chainsaw")]) == 7
+    assert len([name for name in names if name.startswith("engine")]) == 4
+    assert {"background", "confusers"} <= set(names)
+
+
+def test_events_last_12_s_and_stand_30_s_apart(folder: Path) -> None:
+    for path in folder.glob("*.json"):
+        truth = read_truth(path)
+        if truth.role not in ("chainsaw", "engine"):
+            continue
+        ends = [0.0] + [event.offset_s for event in truth.events]
+        assert all(event.offset_s - event.onset_s == pytest.approx(12) for event in truth.events)
+        gaps = [event.onset_s - end for event, end in zip(truth.events, ends, strict=False)]
+        assert min(gaps) >= 30
+        assert truth.duration_s - ends[-1] >= 30
+
+
+def test_every_level_has_the_same_events_at_the_same_times(folder: Path) -> None:
+    truths = [read_truth(path) for path in folder.glob("chainsaw*.json")]
+    assert len({truth.events for truth in truths}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "snr_db"), [("chainsaw_+20dB", 20.0), ("chainsaw_-05dB", -5.0), ("engine_+00dB", 0.0)]
+)
+def test_an_event_is_as_loud_as_the_track_says(
+    folder: Path, small_store: Store, sounds: list[Sound], name: str, snr_db: float
+) -> None:
+    """The same soundscape at two levels differs by the events alone."""
+    truth = read_truth(folder / f"{name}.json")
+    track = read_sound(folder / f"{name}.wav")
+    ground = Ground.of(small_store, [sound for sound in sounds if sound.group == "forest-test"]).samples
+    # where nothing is, the track is the forest: its place is found by correlation
+    head = track[: 20 * RATE]
+    wrapped = np.concatenate([ground, ground])
+    length = 1 << 22
+    likeness = np.fft.irfft(np.fft.rfft(wrapped, length) * np.conj(np.fft.rfft(head, length)))[: len(ground)]
+    shift = int(likeness.argmax())
+    forest = np.take(ground, np.arange(shift, shift + len(track)), mode="wrap")
+    for event in truth.events:
+        part = slice(round(event.onset_s * RATE), round(event.offset_s * RATE))
+        # the track may have been turned down to fit into 16 bits
+        scale = min(1.0, float(np.abs(track[part]).max()) / 0.94) if np.abs(track[part]).max() > 0.94 else 1.0
+        if scale < 1.0 or np.abs(track[part]).max() > 0.9:
+            continue
+        added = high_passed(track[part] - forest[part])
+        below = high_passed(forest[part])
+        assert 20 * np.log10(added.std() / below.std()) == pytest.approx(snr_db, abs=0.3)
+
+
+def test_far_is_what_a_low_pass_leaves() -> None:
+    noise = np.random.default_rng(1).standard_normal(RATE).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(low_passed(noise, 1_200.0)))
+    assert spectrum[2_400:].max() < 0.01 * spectrum[:1_000].mean()
+
+
+def test_clips_are_taken_from_each_recording_in_turn(sounds: list[Sound]) -> None:
+    chosen = by_recording(sounds, "chainsaw", 20)
+    counts = [sum(sound.group == f"saw{number}" for sound in chosen) for number in range(8)]
+    assert sorted(counts) == [2, 2, 2, 2, 3, 3, 3, 3]
+    assert len({sound.name for sound in chosen[:16]}) == 16
+
+
+def test_without_forest_or_saws_it_says_what_is_missing(small_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no background recording of a minute"):
+        build_tracks(small_store, [sound for sound in small_store.sounds if sound.target != "background"], tmp_path)
+    with pytest.raises(DataError, match="holds no chainsaw"):
+        by_recording([], "chainsaw", 3)
+
+
+def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a\.json: is no truth of a track: schema: is missing"):
+        read_truth(tmp_path / "a.json")
+    with pytest.raises(DataError, match="holds no tracks"):
+        evaluate(tmp_path / "none", tmp_path / "m.tflite")
+
+
+def test_what_the_agent_prints_is_read_by_track() -> None:
+    lines = [
+        '{"kind": "window", "path": "/x/a.wav", "end_s": 3.0, "scores": {}, "gated": true}',
+        '{"kind": "alert", "path": "/x/b.wav", "label": "chainsaw", "onset_s": 1.0, "raised_s": 5.5, "score": 0.9}',
+        '{"kind": "summary", "audio_s": 60.0, "cpu_s": 0.1}',
+    ]
+    heard, summary = parse_replay(lines, ["a", "b"])
+    assert len(heard["a"].windows) == 1
+    assert heard["b"].alerts[0].raised_s == 5.5
+    assert summary == {"audio_s": 60.0, "cpu_s": 0.1}
+
+
+def test_the_table_names_level_interval_and_rate() -> None:
+    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
+    row = {"label": "chainsaw", "events": 4, "recordings": 2, "recall": interval, "median_delay_s": 4.5}
+    document = {
+        "recall": [{**row, "level": "far"}, {**row, "level": "-10 dB"}, {**row, "level": "20 dB"}],
+        "false_alerts": [{"on": "background", "label": "engine", "count": 1, "hours": 2.0, **interval}],
+        "gate": [{"track": "background", "windows": 9, "gated_share": 0.6}],
+    }
+    text = table(document)
+    assert "| chainsaw | 20 dB | 2 of 4 (from 2 recordings) | 0.50 (0.25 – 0.75) | 4.5 s |" in text
+    assert text.index("20 dB") < text.index("-10 dB") < text.index("far")
+    assert "kept 60 % of the forest's windows" in text

@@ -1,0 +1,127 @@
+"""The training side end to end on synthetic sound: train, stop, go on, export, and the agent hears with the result."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from model_export.recipe import TrainConfig
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("soundfile")
+
+pytestmark = [
+    pytest.mark.slow,
+    # TensorFlow and its converter warn of their own affairs
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def test_the_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    from model_export.training import rate
+
+    config = TrainConfig(learning_rate=1.0, warm_up=10)
+    assert rate(0, 0.0, config) == pytest.approx(0.1)
+    assert rate(10, 0.0, config) == pytest.approx(1.0)
+    assert rate(500, 0.5, config) == pytest.approx(0.505)
+    assert rate(1_000, 1.0, config) == pytest.approx(0.01)
+
+
+def test_the_loss_is_the_textbook_one_and_knows_weights() -> None:
+    import keras
+
+    from model_export.training import weighted_loss
+
+    logits = np.array([[2.0, -1.0, 0.5]], np.float32)
+    targets = np.array([[1.0, 0.0, 1.0, 1.0, 0.5, 0.0]], np.float32)
+    scores = 1 / (1 + np.exp(-logits[0]))
+    expected = (-np.log(scores[0]) - 0.5 * np.log(1 - scores[1])) / 3
+    assert float(keras.ops.convert_to_numpy(weighted_loss(targets, logits))[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pretrained_weights_start_as_the_same_function(weights_file: Path) -> None:
+    """Folded weights, then statistics of real windows: training mode must begin where inference mode is."""
+    import keras
+
+    from agent import synth
+    from agent.features import FeatureConfig
+    from model_export import network
+    from model_export.mixing import features_of
+    from model_export.recipe import NetworkConfig
+
+    features = FeatureConfig()
+    rng = np.random.default_rng(2)
+    windows = np.stack([features_of(synth.forest(3.0, rng), features) for _ in range(16)])[..., None]
+    model = network.build(NetworkConfig(dropout=0.0), features, 3)
+    network.load_imagenet(model, weights_file, NetworkConfig())
+    before = keras.ops.convert_to_numpy(model(windows, training=False))
+    network.start_from(model, windows)
+    for training in (False, True):
+        after = keras.ops.convert_to_numpy(model(windows, training=training))
+        assert np.allclose(after, before, atol=2e-3 * np.abs(before).max())
+
+
+def test_a_tiny_model_goes_all_the_way(
+    data: Path,
+    document: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from agent.classify import load_classifier
+    from agent.manifest import load_model
+    from model_export import export, pipeline, tracks, training
+    from model_export.__main__ import main
+
+    # so short a training leaves logits near 0, where one step of int8 decides; few windows are enough for the way
+    monkeypatch.setattr(export, "LOWEST_AGREEMENT", 0.3)
+    monkeypatch.setattr(pipeline, "_REPRESENTATIVE", 40)
+    monkeypatch.setattr(pipeline, "_PARITY", 30)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(document))
+    common = ["--data", str(data), "--recipe", str(recipe), "--cache", str(tmp_path / "cache")]
+
+    # stopped after the second shard...
+    real_note = training._note
+
+    def stop_after_two(path: Path, shard: int, *rest: float) -> None:
+        real_note(path, shard, *rest)  # type: ignore[arg-type]  # the same arguments
+        if shard == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_note", stop_after_two)
+    assert main(["train", *common, "--processes", "0"]) == 1
+    assert "goes on" in capsys.readouterr().err
+    # ...it goes on with the third, and learns
+    monkeypatch.setattr(training, "_note", real_note)
+    real_tracks = tracks.build_tracks
+    monkeypatch.setattr(tracks, "build_tracks", lambda *args: real_tracks(*args, events=2))
+    out = tmp_path / "models" / "tiny.tflite"
+    assert main(["export-tflite", *common, "--processes", "0", "--out", str(out)]) == 0
+    (history,) = (tmp_path / "cache").glob("tiny-*/history.csv")
+    rows = [line.split(",") for line in history.read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["0", "1", "2", "2", "3"]
+    assert float(rows[-1][2]) < float(rows[0][2])
+
+    # the agent takes the result, golden answers and all
+    manifest, content = load_model(out)
+    classifier = load_classifier(manifest, content)
+    assert manifest.labels == ("chainsaw", "engine", "storm")
+    assert len(manifest.golden_inputs) >= 24
+    assert len(np.unique(manifest.golden_outputs, axis=0)) > 8
+    frames = np.random.default_rng(1).standard_normal((94, 64)).astype(np.float32)
+    assert classifier.outputs(frames).shape == (3,)
+    document = json.loads(out.with_suffix(".json").read_text())
+    assert {row["level"] for row in document["metrics"]["evaluation"]["recall"]} >= {"20 dB", "-10 dB", "far"}
+    card = out.with_suffix(".md").read_text()
+    assert "CC BY-NC 4.0" in card
+    assert manifest.digest in card
+    assert (out.parent / "LICENSE").is_file()
+
+    # again: everything is there, nothing is trained
+    shipped = out.read_bytes()
+    assert main(["export-tflite", *common, "--processes", "0", "--out", str(out)]) == 0
+    assert out.read_bytes() == shipped
+    assert len(history.read_text().splitlines()) == 6
