@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,7 @@ def prepare(recipe: Recipe, data: Path, cache: Path) -> Work:
         skipped=tuple(skipped),
     )
     key = hashlib.sha256(f"{recipe.digest} {work.data_digest}".encode()).hexdigest()[:12]
-    return Work(**{**_fields(work), "folder": cache / f"{recipe.name}-{key}"})
-
-
-def _fields(work: Work) -> dict[str, Any]:
-    return {name: getattr(work, name) for name in Work.__slots__}
+    return replace(work, folder=cache / f"{recipe.name}-{key}")
 
 
 def report_skipped(work: Work) -> None:
@@ -160,10 +156,10 @@ def export(work: Work, model: "KerasModel") -> Path:
     rules = operating.choose(answered, recipe, scores)
     counted = operating.counts(answered, rules, recipe, scores)
     metrics = {"parity": asdict(found), "parity_on_hard_mixtures": asdict(hard), "validation": counted}
-    manifest = Manifest(**{**_slots(manifest), "rules": rules, "metrics": metrics})
+    manifest = replace(manifest, rules=rules, metrics=metrics)
     path = work.folder / "candidate.tflite"
-    _replace(path, small.content)
-    _replace(path.with_suffix(".json"), manifest.to_json().encode())
+    _write(path, small.content)
+    _write(path.with_suffix(".json"), manifest.to_json().encode())
     return path
 
 
@@ -212,8 +208,8 @@ def judge(work: Work, candidate: Path) -> dict[str, Any]:
     document = evaluation.evaluate(folder, candidate)
     manifest, _ = load_model(candidate)
     metrics = {**manifest.metrics, "evaluation": document}
-    manifest = Manifest(**{**_slots(manifest), "metrics": metrics})
-    _replace(candidate.with_suffix(".json"), manifest.to_json().encode())
+    manifest = replace(manifest, metrics=metrics)
+    _write(candidate.with_suffix(".json"), manifest.to_json().encode())
     return document
 
 
@@ -241,18 +237,14 @@ def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     notice = out.parent / "LICENSE"
     if not notice.is_file():
-        _replace(notice, card.LICENCE_NOTICE.encode())
-    _replace(out.with_suffix(".md"), text.encode())
-    _replace(out, content)
-    _replace(out.with_suffix(".json"), manifest.to_json().encode())
+        _write(notice, card.LICENCE_NOTICE.encode())
+    _write(out.with_suffix(".md"), text.encode())
+    _write(out, content)
+    _write(out.with_suffix(".json"), manifest.to_json().encode())
     log.info("wrote %s (%d bytes), its manifest and its card", out, len(content))
 
 
-def _slots(manifest: Manifest) -> dict[str, Any]:
-    return {name: getattr(manifest, name) for name in Manifest.__slots__}
-
-
-def _replace(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

@@ -20,7 +20,6 @@ from agent.features import Float32
 from model_export import network
 from model_export.recipe import Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
-from model_export.store import Sound
 
 Optimizer: TypeAlias = Any
 Tensor: TypeAlias = Any
@@ -246,8 +245,3 @@ def _note(path: Path, shard: int, step: int, loss: float, learning_rate: float, 
         if is_new:
             writer.writerow(["shard", "step", "loss", "learning_rate", "elapsed_s"])
         writer.writerow([shard, step, f"{loss:.5f}", f"{learning_rate:.3e}", f"{elapsed_s:.1f}"])
-
-
-def training_sounds(sounds: Sequence[Sound], parts: dict[str, str], part: str, *, with_synth: bool) -> list[Sound]:
-    """Return the sounds of one part; synthetic ones belong to every part that asks for them."""
-    return [sound for sound in sounds if parts.get(sound.group, part if with_synth else "") == part]

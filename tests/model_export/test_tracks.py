@@ -53,7 +53,7 @@ def test_every_level_has_the_same_events_at_the_same_times(folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "snr_db"), [("chainsaw_+20dB", 20.0), ("chainsaw_-05dB", -5.0), ("engine_+00dB", 0.0)]
+    ("name", "snr_db"), [("chainsaw_+10dB", 10.0), ("chainsaw_-05dB", -5.0), ("engine_+00dB", 0.0)]
 )
 def test_an_event_is_as_loud_as_the_track_says(
     folder: Path, small_store: Store, sounds: list[Sound], name: str, snr_db: float
@@ -69,15 +69,16 @@ def test_an_event_is_as_loud_as_the_track_says(
     likeness = np.fft.irfft(np.fft.rfft(wrapped, length) * np.conj(np.fft.rfft(head, length)))[: len(ground)]
     shift = int(likeness.argmax())
     forest = np.take(ground, np.arange(shift, shift + len(track)), mode="wrap")
+    checked = 0
     for event in truth.events:
         part = slice(round(event.onset_s * RATE), round(event.offset_s * RATE))
-        # the track may have been turned down to fit into 16 bits
-        scale = min(1.0, float(np.abs(track[part]).max()) / 0.94) if np.abs(track[part]).max() > 0.94 else 1.0
-        if scale < 1.0 or np.abs(track[part]).max() > 0.9:
-            continue
+        if np.abs(track[part]).max() > 0.94:
+            continue  # turned down to fit into 16 bits, forest and all: nothing to subtract
         added = high_passed(track[part] - forest[part])
         below = high_passed(forest[part])
         assert 20 * np.log10(added.std() / below.std()) == pytest.approx(snr_db, abs=0.3)
+        checked += 1
+    assert checked >= 2
 
 
 def test_far_is_what_a_low_pass_leaves() -> None:
