@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
+import fcntl
 import io
 import logging
 import random
@@ -12,12 +13,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agent import VERSION
+from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
@@ -26,7 +28,7 @@ from agent.counter import Counter
 from agent.errors import AgentError, AudioError, ConfigError, ModelError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
-from agent.hearing import Hearing
+from agent.hearing import SILENCE_DBFS, Hearing
 from agent.journal import Journal
 from agent.listen import Listener, Window
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
@@ -163,18 +165,21 @@ def replay_command(options: argparse.Namespace) -> int:
     clock = DeviceClock()
     reporter = Reporter(device=config.device, manifest=manifest, now=clock.now)
     with ExitStack() as stack:
-        outbox = _sender(config, clock, stack)[0] if options.send else None
+        outbox = None
+        if options.send:
+            stack.enter_context(_alone(config.storage.folder))
+            outbox = _sender(config, clock, stack)[0]
+
+        def put(alerts: list[Alert]) -> None:
+            for alert in alerts:
+                if outbox is not None:
+                    outbox.put(alert)
 
         def keep(window: Window) -> None:
-            for alert in reporter.alerts(window) if outbox is not None else ():
-                assert outbox is not None
-                outbox.put(alert)
+            put(reporter.alerts(window))
 
         def end(listener: Listener) -> None:
-            closed = listener.finish()
-            for alert in reporter.closings(closed, -120.0) if outbox is not None else ():
-                assert outbox is not None
-                outbox.put(alert)
+            put(reporter.closings(listener.finish(), SILENCE_DBFS))
 
         summary = replay(paths, new_listener, printer, keep, end)
         waiting = drain(outbox, clock, threading.Event(), _DRAIN_S) if outbox is not None else 0
@@ -192,41 +197,13 @@ def run_command(options: argparse.Namespace) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     clock = DeviceClock()
     with ExitStack() as stack:
-        journal = stack.enter_context(
-            Journal(
-                config.storage.folder / "journal",
-                clock,
-                device_id=config.device.id,
-                max_bytes=round(config.storage.journal_mb * 1e6),
-            )
-        )
-        manifest, new_listener, gate_kind = load_stages(
-            config.listen.model, gate=config.listen.gate, vad=config.listen.vad
-        )
-        journal.describe(setting_of(manifest))
-        outbox, uplink = _sender(config, clock, stack, journal, stop)
-        reader = Reader(
-            lambda: open_source(config.capture),
-            ring_s=config.capture.ring_s,
-            drop_oldest=config.capture.source != "file",
-        )
-        stack.callback(reader.close)
-        stages = Stages(
-            reader=reader,
-            hearing=Hearing(),
-            listener=new_listener(),
-            reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
-            outbox=outbox,
-            uplink=uplink,
-            journal=journal,
-            health=Health(config.device, manifest, config.storage.folder, clock.monotonic_s()),
-            clock=clock,
-            heartbeat_s=config.station.heartbeat_s,
-        )
+        stack.enter_context(_alone(config.storage.folder))
+        stages, gate_kind = _stages(config, clock, stack, stop)
+        manifest, journal, reader = stages.listener.manifest, stages.journal, stages.reader
         journal.event("start", version=VERSION, model=manifest.digest, gate=gate_kind, reason="started")
         log.info("%s listens: model %s %s, gate %s", config.device.id, manifest.name, manifest.digest, gate_kind)
         Service(stages, say=_sayer(manifest) if options.say else None).run(stop)
-        waiting = drain(outbox, clock, stop, _DRAIN_S) if uplink is not None else 0
+        waiting = drain(stages.outbox, clock, stop, _DRAIN_S) if stages.uplink is not None else 0
         problem = reader.last_error if reader.ended else None
         journal.event("stop", reason="told to" if stop.is_set() else str(problem or "the recording ended"))
         stop.set()
@@ -237,6 +214,59 @@ def run_command(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: threading.Event) -> tuple[Stages, str]:
+    """Put everything together, and say what the gate is made of; `stack` takes it apart again."""
+    folder = config.storage.folder
+    journal_bytes = round(config.storage.journal_mb * 1e6)
+    journal = Journal(folder / "journal", clock, device_id=config.device.id, max_bytes=journal_bytes)
+    stack.enter_context(journal)
+    try:
+        manifest, new_listener, gate_kind = load_stages(
+            config.listen.model, gate=config.listen.gate, vad=config.listen.vad
+        )
+    except ModelError as error:
+        journal.event("start_failed", reason=str(error))  # for who reads the field log of a silent phone
+        raise
+    journal.describe(setting_of(manifest))
+    outbox, uplink = _sender(config, clock, stack, journal, stop)
+    reader = Reader(
+        lambda: open_source(config.capture),
+        ring_s=config.capture.ring_s,
+        drop_oldest=config.capture.source != "file",
+        monotonic=clock.monotonic_s,
+    )
+    stack.callback(reader.close)
+    stages = Stages(
+        reader=reader,
+        hearing=Hearing(),
+        listener=new_listener(),
+        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
+        outbox=outbox,
+        uplink=uplink,
+        journal=journal,
+        health=Health(config.device, manifest, folder, clock.monotonic_s()),
+        clock=clock,
+        heartbeat_s=config.station.heartbeat_s,
+    )
+    return stages, gate_kind
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Make the storage folder and hold it: two agents would use each other's request numbers up."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot use the storage folder: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder}: another agent uses this storage.folder; stop it first") from error
+        yield
+
+
 def _sender(
     config: AgentConfig,
     clock: DeviceClock,
@@ -245,12 +275,7 @@ def _sender(
     stop: threading.Event | None = None,
 ) -> "tuple[Outbox, Uplink | None]":
     """Open the outbox and, where a station is configured, start the sending thread."""
-    folder = config.storage.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot make the storage folder: {error.strerror}") from error
-    station = config.station
+    folder, station = config.storage.folder, config.station
     key = read_key(station.key_file) if station.key_file is not None else b""
     outbox = Outbox(folder / "outbox.db", max_bytes=round(config.storage.outbox_mb * 1e6))
     stack.callback(outbox.close)

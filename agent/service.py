@@ -5,6 +5,7 @@ listener does never waits for the network, and whatever breaks is a named state 
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from agent.capture import Block, Reader
 from agent.clock import DeviceClock
 from agent.errors import AgentError, ModelError, StorageError
 from agent.health import Health
-from agent.hearing import Hearing, StateChange
+from agent.hearing import SILENCE_DBFS, Hearing, StateChange
 from agent.journal import Journal, Json, Setting, WindowRecord
 from agent.listen import Listener, Window
 from agent.manifest import Manifest
@@ -73,6 +74,9 @@ class Service:
     _minute_s: float = field(init=False)
     _beat_s: float = field(init=False)
     _level_dbfs: float = field(init=False, default=-120.0)
+    _minute_power: float = field(init=False, default=0.0)
+    """Sum of the windows' mean squares since the last line of the journal."""
+    _minute_windows: int = field(init=False, default=0)
     _gaps: list[Mapping[str, Json]] = field(init=False, default_factory=list[Mapping[str, Json]])
     _expected: int | None = field(init=False, default=None)
     _block_s: float = field(init=False)
@@ -124,6 +128,8 @@ class Service:
             self._end_state("model_failed")
         stages.health.window(window)
         self._level_dbfs = window.level_dbfs
+        self._minute_power += 10.0 ** (window.level_dbfs / 10.0)
+        self._minute_windows += 1
         output = b"" if window.outputs is None else window.outputs.tobytes()
         gated = window.outputs is None or window.sampled
         stages.journal.window(WindowRecord(end_sample=window.end, gated=gated, output=output))
@@ -219,7 +225,7 @@ class Service:
     def _write_minute(self) -> None:
         stages = self.stages
         stages.journal.minute(
-            level_dbfs=round(self._level_dbfs, 1),
+            level_dbfs=round(self._minute_dbfs(), 1),
             queue=stages.outbox.counts().waiting,
             gaps=self._gaps,
             states=stages.health.states,
@@ -229,6 +235,12 @@ class Service:
             stages.journal.event(
                 "alert_dropped", alert_id=dropped.alert_id, revision=dropped.revision, reason=dropped.reason
             )
+
+    def _minute_dbfs(self) -> float:
+        """Return the RMS level since the last minute's line, and begin the next."""
+        power, n_windows = self._minute_power, self._minute_windows
+        self._minute_power, self._minute_windows = 0.0, 0
+        return max(10.0 * math.log10(power / n_windows), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
 
     def _note_storage(self) -> None:
         """The journal and the outbox go around a disk that refuses; the station must hear of it."""

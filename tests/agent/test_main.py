@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors, and nothing that a user could take for a crash."""
 
+import fcntl
 import json
 import logging
 import os
@@ -318,12 +319,22 @@ def test_a_key_file_that_others_may_read_stops_the_start(
     assert "others may read the device key (mode 644)" in capsys.readouterr().err
 
 
+def test_a_second_agent_on_the_same_storage_is_refused(
+    saw: Path, config_file: ConfigMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saw.parent / "state").mkdir()
+    with (saw.parent / "state" / "lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        assert main(["run", "--config", str(config_file())]) == 2
+    assert f"error: {saw.parent / 'state'}: another agent uses this storage.folder" in capsys.readouterr().err
+
+
 def test_a_storage_folder_that_cannot_be_made_stops_the_start(
     saw: Path, config_file: ConfigMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (saw.parent / "state").write_text("a file is in the way")
     assert main(["run", "--config", str(config_file())]) == 2
-    assert f"error: {saw.parent / 'state'}: cannot make the storage folder" in capsys.readouterr().err
+    assert f"error: {saw.parent / 'state'}: cannot use the storage folder" in capsys.readouterr().err
 
 
 # Standard output
