@@ -159,6 +159,8 @@ class Mixer:
         self._storms = of("storm", ("storm",), {})
         self._places = of("background", ("background",), config.places)
         self._confusers = of("confuser", ("machine", "other"), config.hard)
+        near = [sound for sound in sounds if sound.target == "background" and sound.kind != "forest"]
+        self._voices = pool_of(near, config.hard, "voice") if config.voice_share else None
 
     def draw(self, rng: Generator) -> Mixture:
         """Return one window; equal generators give equal windows."""
@@ -247,7 +249,8 @@ class Mixer:
             parts.append("tones")
             event = _tones(rng)
         else:
-            sound = self._confusers.pick(rng)
+            is_voice = self._voices is not None and rng.random() < self._config.voice_share
+            sound = (self._voices if self._voices is not None and is_voice else self._confusers).pick(rng)
             parts.append(sound.name)
             _doubt(sound, weights)
             event = self._shaped(sound, rng, 0.15)
@@ -274,6 +277,8 @@ class Mixer:
         """Return an excerpt as it comes through a forest: dulled, echoing, swelling; above 60 Hz alone."""
         excerpt = self._excerpt(sound, rng, 0.8, 1.25)
         gain = _way(rng, far_share) * _HIGH_PASS
+        if self._config.timbre_share and rng.random() < self._config.timbre_share:
+            gain = gain * _response(rng)
         response: Float32 | Complex = gain
         if rng.random() < 0.5:
             response = gain * _echo(rng)

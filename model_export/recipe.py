@@ -51,6 +51,10 @@ class MixConfig:
     """Level of the background, RMS, drawn evenly from here..."""
     level_high_dbfs: float = -14.0
     """...to here."""
+    voice_share: float = 0.0
+    """Confusers that are taken from the backgrounds other than forest: animals and brooks close to the device."""
+    timbre_share: float = 0.0
+    """Events and confusers that get a frequency response of their own: one saw stands for its cousins."""
     hard: Mapping[str, float] = field(default_factory=dict)
     """Weight of a class among the confusers, 1 where not named."""
     places: Mapping[str, float] = field(default_factory=dict)
@@ -71,6 +75,9 @@ class MixConfig:
         """Read a recipe's `mixing`; FieldError names what is wrong."""
         shares = ("saw", "engine", "both", "storm", "confuser", "synth_saw", "synth_engine", "far", "partial")
         values: dict[str, Any] = {f"{name}_share": fields.number(f"{name}_share", 0, 1) for name in shares}
+        # not in the recipes of older models
+        optional = [key for key in ("voice_share", "timbre_share") if fields.has(key)]
+        values |= {key: fields.number(key, 0, 1) for key in optional}
         values |= {key: fields.number(key, -40, 60) for key in ("snr_low_db", "snr_high_db")}
         values |= {key: fields.number(key, -90, -3) for key in ("level_low_dbfs", "level_high_dbfs")}
         values |= {key: _weights(fields.sub(key)) for key in ("hard", "places")}
