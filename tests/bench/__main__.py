@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,6 @@ class Figures:
     start_s: float
     cpu_per_hour_s: float
     peak_mb: float
-    last_line: str
 
 
 def contenders(peers: Path) -> list[Contender]:
@@ -72,21 +70,20 @@ def contenders(peers: Path) -> list[Contender]:
     return found
 
 
-def measured(command: tuple[str, ...], wav: Path) -> tuple[float, float, float, str]:
-    """Run one process and return wall seconds, CPU seconds, peak MB and the last line it printed."""
-    with tempfile.TemporaryFile("w+") as out:
-        environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
-        began_s = time.monotonic()
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device
-            child = subprocess.Popen([*command, str(wav)], stdout=out, stderr=nowhere, env=environment, cwd=ROOT)
-            _, status, usage = os.wait4(child.pid, 0)
-        wall_s = time.monotonic() - began_s
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise SystemExit(f"error: {' '.join(command)} ended with exit code {child.returncode}")
-        out.seek(0)
-        lines = out.read().strip().splitlines() or [""]
-    return wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, lines[-1]
+def measured(command: tuple[str, ...], wav: Path) -> tuple[float, float, float]:
+    """Run one process and return wall seconds, CPU seconds and peak MB."""
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
+    with tempfile.NamedTemporaryFile("r") as noted:
+        measure = [sys.executable, "-S", "-E", str(HERE / "measure.py"), noted.name]
+        result = subprocess.run(
+            [*measure, *command, str(wav)], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+        )
+        if result.returncode:
+            raise SystemExit(
+                f"error: {' '.join(command)} ended with exit code {result.returncode}: {result.stderr[-500:]}"
+            )
+        found = json.load(noted)
+    return found["wall_s"], found["cpu_s"], found["peak_mb"]
 
 
 def figures(contender: Contender, minute: np.ndarray, folder: Path, runs: int) -> Figures:
@@ -97,13 +94,12 @@ def figures(contender: Contender, minute: np.ndarray, folder: Path, runs: int) -
     measured(contender.command, nothing)  # warm the disk cache
     starts = [measured(contender.command, nothing) for _ in range(runs)]
     heards = [measured(contender.command, sound) for _ in range(runs)]
-    start_cpu_s = statistics.median(cpu_s for _, cpu_s, _, _ in starts)
-    cpu_s = statistics.median(cpu_s for _, cpu_s, _, _ in heards)
+    start_cpu_s = statistics.median(cpu_s for _, cpu_s, _ in starts)
+    cpu_s = statistics.median(cpu_s for _, cpu_s, _ in heards)
     return Figures(
-        start_s=statistics.median(wall_s for wall_s, _, _, _ in starts),
+        start_s=statistics.median(wall_s for wall_s, _, _ in starts),
         cpu_per_hour_s=(cpu_s - start_cpu_s) * 60 / contender.repeats,
-        peak_mb=max(peak_mb for _, _, peak_mb, _ in heards),
-        last_line=heards[-1][3],
+        peak_mb=max(peak_mb for _, _, peak_mb in heards),
     )
 
 
