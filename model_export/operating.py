@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 Int8 = NDArray[np.int8]
 
-MARGIN = 0.2
-"""Logits added to the lowest threshold that would do."""
+MARGINS: Final[dict[str, float]] = {"chainsaw": 0.0, "engine": 0.5}
+"""Logits added to the lowest threshold that would do: what sounds like an engine is endless, validation is not."""
 LOWEST, FALLBACK, HIGHEST = 0.5, 0.9, 0.985
 BORNE_PER_HOUR: Final[dict[str, float]] = {"forest": 0.0, "confusers": 1.0, "places": 10.0, "engines": 6.0}
 """False alerts of one label an hour, by what is heard; a role that is not named here is counted and not judged.
@@ -140,7 +140,7 @@ def _choose(label: str, answered: Sequence[Answered], recipe: Recipe, scores: ND
     candidates = [float(score) for score in scores if LOWEST <= score <= HIGHEST]
     for threshold in candidates:
         if _borne(judging, label, rule_at(threshold), recipe, scores):
-            chosen = min(max(_shifted(threshold, MARGIN), LOWEST), HIGHEST)
+            chosen = min(max(_shifted(threshold, MARGINS.get(label, 0.0)), LOWEST), HIGHEST)
             log.info("%s: %.3f is quiet on validation, %.3f with the margin", label, threshold, chosen)
             return rule_at(chosen)
     log.warning("%s: no threshold is quiet on validation; %.2f is taken", label, FALLBACK)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.manifest import Quantisation
-from model_export.operating import FALLBACK, MARGIN, Answered, Stream, choose, counts, rule_at
+from model_export.operating import FALLBACK, MARGINS, Answered, Stream, choose, counts, rule_at
 from model_export.recipe import Recipe
 
 RATE = 16_000
@@ -30,14 +30,15 @@ def test_the_threshold_lies_a_margin_above_the_loudest_pair(recipe: Recipe) -> N
     """One high window is no alert: the second highest of three decides."""
     quiet = [-8.0] * 20
     rules = choose([answered([*quiet, 4.0, -8.0, 1.0, *quiet])], recipe, SCORES)
+    margin = MARGINS["chainsaw"]
     # just over 1.0, and the margin on top
-    assert score(1.0 + MARGIN - 0.01) < rules["chainsaw"].threshold < score(1.1 + MARGIN + 0.01)
+    assert score(1.0 + margin - 0.01) < rules["chainsaw"].threshold < score(1.1 + margin + 0.01)
     assert rules["chainsaw"].release < rules["chainsaw"].threshold
 
 
 def test_a_silent_stream_gives_the_lowest_threshold_with_its_margin(recipe: Recipe) -> None:
     chosen = choose([answered([-8.0] * 40)], recipe, SCORES)["chainsaw"].threshold
-    assert chosen == pytest.approx(score(0.0 + 0.3), abs=0.03)
+    assert chosen == pytest.approx(score(0.0 + MARGINS["chainsaw"]), abs=0.03)
 
 
 def test_a_stream_that_never_falls_silent_gives_the_stated_default(recipe: Recipe) -> None:
