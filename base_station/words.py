@@ -101,7 +101,7 @@ def onset_note(event: AlertEvent, now: datetime, zone: tzinfo | None) -> str:
     """Return what to know about the time of an event: how sure it is, and whether the news is late."""
     notes: list[str] = []
     if event.onset.source == "corrected":
-        notes.append("time corrected, the device's clock is not set")
+        notes.append("time corrected by the station's clock")
     if event.onset.source == "received":
         notes.append("time of arrival, the device's clock is not set")
     if (event.received_utc - event.onset.utc).total_seconds() > LATE_S:
