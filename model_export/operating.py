@@ -26,13 +26,15 @@ log = logging.getLogger(__name__)
 
 Int8 = NDArray[np.int8]
 
-MARGINS: Final[dict[str, float]] = {"chainsaw": 0.0, "engine": 0.5}
-"""Logits added to the lowest threshold that would do: what sounds like an engine is endless, validation is not."""
+MARGINS: Final[dict[str, float]] = {"chainsaw": 1.0, "engine": 2.2}
+"""Logits added to the lowest threshold that would do: the next forest is not in an hour of validation."""
 LOWEST, FALLBACK, HIGHEST = 0.5, 0.9, 0.985
 BORNE_PER_HOUR: Final[dict[str, float]] = {"forest": 0.0, "confusers": 1.0, "places": 10.0, "engines": 6.0}
 """False alerts of one label an hour, by what is heard; a role that is not named here is counted and not judged.
 
 Places and engines are dozens of recordings cut to seconds: what comes in months, in minutes."""
+ENGINE_PATIENCE = 4.0
+"""So many times as many are borne for the engine, before its larger margin: one loud recording must not decide alone."""
 _PIECE_S = 12.0
 _GAP_S = 4.0
 
@@ -150,11 +152,12 @@ def _choose(label: str, answered: Sequence[Answered], recipe: Recipe, scores: ND
 def _borne(
     judging: Sequence[Answered], label: str, rule: LabelRule, recipe: Recipe, scores: NDArray[np.float64]
 ) -> bool:
+    patience = ENGINE_PATIENCE if label == "engine" else 1.0
     for role, rate in BORNE_PER_HOUR.items():
         of = [one for one in judging if one.stream.role == role]
         hours = sum(len(one.stream.samples) for one in of) / SAMPLE_RATE / 3_600
         # rounded: a stream of minutes cannot show less than one alert
-        if sum(false_alerts(one, label, rule, recipe, scores) for one in of) > round(rate * hours):
+        if sum(false_alerts(one, label, rule, recipe, scores) for one in of) > round(patience * rate * hours):
             return False
     return True
 
