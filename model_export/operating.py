@@ -34,7 +34,7 @@ BORNE_PER_HOUR: Final[dict[str, float]] = {"forest": 0.0, "confusers": 1.0, "pla
 
 Places and engines are dozens of recordings cut to seconds: what comes in months, in minutes."""
 ENGINE_PATIENCE = 4.0
-"""So many times as many are borne for the engine, before its larger margin: one loud recording must not decide alone."""
+"""So many times as many are borne for the engine, before its larger margin: no recording decides alone."""
 _PIECE_S = 12.0
 _GAP_S = 4.0
 
