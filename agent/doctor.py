@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import VERSION
-from agent.capture import open_source
+from agent.capture import SAMPLE_RATE, open_source
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
 from agent.config import AgentConfig
@@ -93,13 +93,13 @@ def _microphone(config: AgentConfig) -> Finding:
             for block in source.blocks():
                 heard += len(block.samples)
                 level = max(level, level_dbfs(block.samples))
-                if heard >= _LISTEN_S * 16_000:
+                if heard >= _LISTEN_S * SAMPLE_RATE:
                     break
         finally:
             source.close()
         if level <= -119.0:
             raise AgentError(f"{source.name}: gives digital silence, not sound")
-        return f"{source.name}: {heard / 16_000:.1f} s heard, loudest {level:.0f} dBFS"
+        return f"{source.name}: {heard / SAMPLE_RATE:.1f} s heard, loudest {level:.0f} dBFS"
 
     cure = "check the microphone permission, the card's name in capture.device, and that nothing else holds it"
     return _checked("microphone", cure, listen)

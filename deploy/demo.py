@@ -31,7 +31,6 @@ _POSITION = Position(latitude=-3.1019, longitude=-60.025)  # a forest reserve on
 _SAMPLE_RATE = 16_000
 _START_S = 60.0
 _RECEIPT_S = 20.0
-_FOREST_S = 30.0
 
 
 class DemoError(Exception):
