@@ -8,6 +8,7 @@ DATA ?= ../shared/data
 WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
 PEERS ?= ../shared/peers
 RECIPE ?= model_export/recipes/rainforest.yaml
+SHIPPED ?= docs/evaluation.json
 SOURCE ?= demo
 ONCE ?=
 
@@ -73,11 +74,14 @@ pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.1
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
-tracks: $(DEV_READY) ## Build the held-out soundscapes from DATA
-	@$(DEV)/bin/python -m model_export tracks --data $(DATA) --out var/tracks
+evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
+	@mkdir -p var/evaluation
+	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
+		--markdown var/evaluation/crossval.md --rules var/evaluation/rules.json
 
-evaluate: tracks ## Held-out recall and false alerts of the shipped model, through the agent
-	@$(DEV)/bin/python -m model_export evaluate --tracks var/tracks
+release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse than the SHIPPED one? Then exit 1
+	@$(DEV)/bin/python -m model_export release-check --shipped $(SHIPPED) --candidate var/evaluation/crossval.json
 
 export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS=file RECIPE=file
 	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -91,4 +95,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons bench tracks evaluate export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons bench evaluate release-check export-tflite wheel lock clean

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.manifest import Manifest
-from model_export.evaluation import table
+from model_export.summary import table
 
 LICENCE = "CC-BY-NC-4.0"
 
@@ -38,13 +38,13 @@ to look and to listen, not evidence. Not for counting trees, for naming machines
 (licence below).
 
 ## What it does on recordings that it never heard
-Forest, saws, engines and confusers of the test part, split by recording; run through the agent with its gate and
+Forest, saws, engines and confusers as strangers, split by recording{folds}; run through the agent with its gate and
 decision (`make evaluate`). Levels are RMS above 60 Hz, event over the forest it covers; *far* is 0 dB after a 1.2 kHz
 low-pass.
 
 {metrics}
 
-Int8 against the trained network on {parity_windows} held-out windows: the same labels on {parity:.1f} %.
+Int8 against the trained network on {parity_windows} windows: the same labels on {parity:.1f} %.
 
 ## What it mistakes
 {confusions}
@@ -101,6 +101,9 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
         recipe=manifest.recipe["name"],
         minutes=f"{minutes:.0f} minutes of training" if minutes else "training time unknown",
         rules=rules,
+        folds=""
+        if manifest.recipe["split"].get("fold")
+        else ", by models of the same recipe that were cross-validated",
         metrics=table(evaluation) if evaluation else "Not evaluated.",
         parity_windows=metrics["parity"]["windows"],
         parity=100 * metrics["parity"]["int8_agreement"],

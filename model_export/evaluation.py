@@ -1,11 +1,11 @@
 """Run the agent itself over held-out tracks and say what it found, what it missed and what it imagined.
 
 The agent is run as anyone runs it, `python -m agent replay --json --scores`: gate, features, model and decision are
-those of the device, and nothing of the training side can help it.
+those of the device, and nothing of the training side can help it. A second run with the gate off says what the gate
+costs. What comes out is one `Judged` per track, plain numbers that are kept, pooled and compared.
 """
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,199 +14,364 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from agent.decide import LabelRule
+from agent.manifest import load_model
+from model_export import heard
 from model_export.errors import DataError
-from model_export.scoring import ALERTED, Interval, Raised, Scored, per_hour, recall, score
+from model_export.operating import Axis
+from model_export.scoring import ALERTED, COLLAR_S, Raised, score
 from model_export.tracks import TrueEvent, Truth, read_truth
 
-_WORST = 10
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 
-
-@dataclass(slots=True)
-class Heard:
-    """What the agent printed about one track."""
-
-    alerts: list[Raised] = field(default_factory=list)
-    windows: list[dict[str, Any]] = field(default_factory=list)
-    """One per stride: end_s, scores, gated."""
+NOTHING = "nothing"
+"""What a window says that says no label."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One track, heard and scored."""
+class Heard:
+    """What was said about one track."""
 
-    truth: Truth
-    heard: Heard
-    scored: Scored
+    alerts: tuple[Raised, ...]
+    scores: Float64
+    """Shape (n_windows, n_labels), one row a stride; NaN where the gate kept the window from the model."""
+
+    @property
+    def gated(self) -> Bool:
+        """Return which windows the gate kept from the model, shape (n_windows,)."""
+        gated: Bool = np.asarray(np.isnan(self.scores).all(axis=1))
+        return gated
 
 
-def evaluate(folder: Path, model: Path, extra: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the whole evaluation as one JSON document.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedEvent:
+    """One event of a track and what became of it."""
+
+    source: str
+    recording: str
+    onset_s: float
+    delay_s: float | None
+    """From its onset to the alert; None where it was missed."""
+    delay_open_s: float | None
+    """The same with the gate off."""
+    best: float
+    """Its best k-of-n score."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FalseAlert:
+    """An alert that belongs to nothing."""
+
+    label: str
+    at_s: float
+    score: float
+    source: str
+    """The clip that was heard then, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """One track as one model heard it."""
+
+    fold: int
+    track: str
+    role: str
+    level: str
+    duration_s: float
+    windows: int
+    gated: int
+    inside: int
+    """Windows that lie wholly within an event..."""
+    inside_gated: int
+    """...and were kept from the model."""
+    events: tuple[JudgedEvent, ...]
+    false: tuple[FalseAlert, ...]
+    false_open: dict[str, int]
+    """False alerts of each label with the gate off."""
+    confusion: dict[str, dict[str, int]]
+    """Truth -> said -> windows, with the gate off."""
+    calibration: dict[str, list[list[float]]]
+    """Label -> ten bins of score: [windows, sum of scores, windows where it is true]."""
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "Judged":
+        """Read what `asdict` wrote."""
+        values = dict(document)
+        values["events"] = tuple(JudgedEvent(**event) for event in document["events"])
+        values["false"] = tuple(FalseAlert(**alert) for alert in document["false"])
+        return cls(**values)
+
+
+def read_truths(folder: Path) -> list[Truth]:
+    """Return the truths of a folder of tracks; DataError if there are none."""
+    truths = [read_truth(path) for path in sorted(folder.glob("*.json"))]
+    if not truths:
+        raise DataError(f"{folder}: holds no tracks; build them with `python -m model_export tracks`")
+    return truths
+
+
+def refuse_known(model: Path, truths: Sequence[Truth]) -> None:
+    """Raise DataError if the model was trained on anything in these tracks."""
+    manifest, _ = load_model(model)
+    heard.refuse_known(manifest.metrics, {mark: name for truth in truths for mark, name in truth.marks.items()})
+
+
+def listen(
+    folder: Path, truths: Sequence[Truth], model: Path, extra: Sequence[str] = ()
+) -> tuple[dict[str, Heard], dict[str, float]]:
+    """Return what the agent says about each track, by its name, and what that cost in all.
 
     Args:
-        folder: tracks and truths, as `tracks` wrote them.
+        folder: where the tracks' WAV files are.
+        truths: which of them.
         model: .tflite with its manifest beside it.
         extra: further arguments for `agent replay` (--no-gate, say).
 
     Raises:
-        DataError: there are no tracks, or the agent failed.
+        DataError: the agent failed.
     """
-    truths = [read_truth(path) for path in sorted(folder.glob("*.json"))]
-    if not truths:
-        raise DataError(f"{folder}: holds no tracks; build them with `python -m model_export tracks`")
-    heard, summary = replay([folder / f"{truth.name}.wav" for truth in truths], model, extra)
-    results = [Result(truth, heard[truth.name], score(heard[truth.name].alerts, truth.events)) for truth in truths]
-    return {
-        "schema": 1,
-        "model": model.name,
-        "recall": [_recall_row(result) for result in results if result.truth.role in ALERTED],
-        "false_alerts": _false_rows(results),
-        "gate": _gate_rows(results),
-        "replay": summary,
-        "worst_false": _worst_false(results),
-        "missed": _missed(results),
-    }
+    from tqdm import tqdm
+
+    manifest, _ = load_model(model)
+    found: dict[str, Heard] = {}
+    cost = {"audio_s": 0.0, "cpu_s": 0.0, "wall_s": 0.0}
+    hours = sum(truth.duration_s for truth in truths) / 3_600
+    with tqdm(total=round(hours, 2), desc="listening", unit="h", mininterval=1) as bar:
+        for truth in truths:
+            lines = _replay(folder / f"{truth.name}.wav", model, extra)
+            found[truth.name], summary = parse_replay(lines, manifest.labels)
+            for key in cost:
+                cost[key] += float(summary.get(key, 0.0))
+            bar.update(truth.duration_s / 3_600)
+    return found, cost
 
 
-def replay(tracks: Sequence[Path], model: Path, extra: Sequence[str] = ()) -> tuple[dict[str, Heard], dict[str, Any]]:
-    """Return what the agent says about each track, by the track's name, and its summary line."""
-    command = [sys.executable, "-m", "agent", "replay", "--json", "--scores", "--model", str(model)]
-    command += [*extra, *map(str, tracks)]
+def _replay(track: Path, model: Path, extra: Sequence[str]) -> list[str]:
+    command = [sys.executable, "-m", "agent", "replay", "--json", "--scores", "--model", str(model), *extra, str(track)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise DataError(f"agent replay ended with {done.returncode}: {reason[0]}")
-    return parse_replay(done.stdout.splitlines(), [track.stem for track in tracks])
+    return done.stdout.splitlines()
 
 
-def parse_replay(lines: Iterable[str], names: Sequence[str]) -> tuple[dict[str, Heard], dict[str, Any]]:
-    """Return the alerts and windows of each named track, and the summary."""
-    heard = {name: Heard() for name in names}
+def parse_replay(lines: Iterable[str], labels: Sequence[str]) -> tuple[Heard, dict[str, Any]]:
+    """Return what `replay --json --scores` said of one recording, and its summary."""
+    alerts: list[Raised] = []
+    rows: list[list[float]] = []
     summary: dict[str, Any] = {}
     for line in lines:
         said = json.loads(line)
         if said["kind"] == "summary":
             summary = {key: value for key, value in said.items() if key != "kind"}
-            continue
-        of = heard[Path(said["path"]).stem]
-        if said["kind"] == "alert":
-            raised = Raised(
-                label=said["label"], raised_s=said["raised_s"], onset_s=said["onset_s"], score=said["score"]
+        elif said["kind"] == "alert":
+            alerts.append(
+                Raised(label=said["label"], raised_s=said["raised_s"], onset_s=said["onset_s"], score=said["score"])
             )
-            of.alerts.append(raised)
         else:
-            of.windows.append(said)
-    return heard, summary
+            rows.append([said["scores"].get(label, np.nan) for label in labels])
+    return Heard(tuple(alerts), np.array(rows, np.float64).reshape(len(rows), len(labels))), summary
 
 
-def _recall_row(result: Result) -> dict[str, Any]:
-    delays = [delay for delay in result.scored.delays_s if delay is not None]
-    found = [delay is not None for delay in result.scored.delays_s]
-    row: dict[str, Any] = {
-        "label": result.truth.role,
-        "level": result.truth.level,
-        "events": len(found),
-        "recordings": len({event.recording for event in result.truth.events}),
-        "recall": asdict(recall(found, [event.recording for event in result.truth.events])),
-        "median_delay_s": float(np.median(delays)) if delays else None,
-    }
-    return row
+def decided(scores: Float64, rules: dict[str, LabelRule], axis: Axis) -> Heard:
+    """Return what the agent's decider makes of scores, NaN being gated out: another threshold, another model."""
+    gated: Bool = np.asarray(np.isnan(scores).all(axis=1))
+    outputs = axis.to_bytes(scores)
+    alerts: list[Raised] = []
+    for label, raised_s in axis.raised(outputs, gated, rules):
+        row = round((raised_s - axis.window_s) / axis.stride_s)
+        recent = scores[max(0, row - rules[label].of + 1) : row + 1, axis.labels.index(label)]
+        alerts.append(Raised(label=label, raised_s=raised_s, onset_s=raised_s, score=float(np.nanmax(recent))))
+    return Heard(tuple(alerts), scores)
 
 
-def _false_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return false alerts per hour, on forest, on confusers, and between and on the events."""
-    rows: list[dict[str, Any]] = []
-    for role in ("background", "confusers", "engine", "chainsaw"):
-        of = [result for result in results if result.truth.role == role]
-        hours = sum(result.truth.duration_s for result in of) / 3_600
-        for label in ALERTED:
-            count = sum(alert.label == label for result in of for alert in result.scored.false)
-            rows.append({"on": role, "label": label, "count": count, "hours": hours, **asdict(per_hour(count, hours))})
-    return [row for row in rows if row["hours"] > 0]
+def judge(fold: int, truth: Truth, gated: Heard, everything: Heard, rules: dict[str, LabelRule], axis: Axis) -> Judged:
+    """Score one track.
 
-
-def _gate_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the share of windows that the gate kept from the model: of forest, and of those inside events."""
-    rows: list[dict[str, Any]] = []
-    for result in results:
-        windows = result.heard.windows
-        inside = [window for window in windows if _inside(window["end_s"], result.truth.events)]
-        chosen = inside if result.truth.events else windows
-        if chosen:
-            gated = sum(bool(window["gated"]) for window in chosen) / len(chosen)
-            rows.append({"track": result.truth.name, "windows": len(chosen), "gated_share": gated})
-    return rows
-
-
-def _inside(end_s: float, events: Sequence[TrueEvent]) -> bool:
-    """Say whether a window of 3 s lies within an event."""
-    return any(event.onset_s + 3.0 <= end_s <= event.offset_s for event in events)
-
-
-def _worst_false(results: Sequence[Result]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for result in results:
-        for alert in result.scored.false:
-            near = [event for event in result.truth.events if event.onset_s <= alert.raised_s <= event.offset_s + 4.5]
-            rows.append(
-                {
-                    "track": result.truth.name,
-                    "label": alert.label,
-                    "at_s": alert.raised_s,
-                    "score": alert.score,
-                    "source": near[0].source if near else "",
-                }
-            )
-    return sorted(rows, key=lambda row: -float(row["score"]))[: 4 * _WORST]
-
-
-def _missed(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [
-        {"track": result.truth.name, "onset_s": event.onset_s, "source": event.source, "best": _best(result, event)}
-        for result in results
-        if result.truth.role in ALERTED
-        for event, delay in zip(result.truth.events, result.scored.delays_s, strict=True)
-        if delay is None
-    ]
-
-
-def _best(result: Result, event: TrueEvent) -> float:
-    """Return the second-best score of an event's label within it: what two of three would have needed."""
-    scores = sorted(
-        (
-            window["scores"].get(event.label, 0.0)
-            for window in result.heard.windows
-            if event.onset_s <= window["end_s"] <= event.offset_s + 4.5
-        ),
-        reverse=True,
+    Args:
+        fold: whose strangers are in it; 0 without folds.
+        truth: what is in the track.
+        gated: what the device said.
+        everything: the same with the gate off.
+        rules: the operating point, for the confusion matrix.
+        axis: how to read the windows.
+    """
+    scored, scored_open = score(gated.alerts, truth.events), score(everything.alerts, truth.events)
+    ends: Float64 = axis.window_s + axis.stride_s * np.arange(len(gated.scores), dtype=np.float64)
+    inside = _inside(ends, truth.events, axis)
+    events = tuple(
+        JudgedEvent(
+            source=event.source,
+            recording=event.recording,
+            onset_s=event.onset_s,
+            delay_s=delay_s,
+            delay_open_s=delay_open_s,
+            best=_best(everything.scores, ends, event, rules, axis),
+        )
+        for event, delay_s, delay_open_s in zip(truth.events, scored.delays_s, scored_open.delays_s, strict=True)
+        if event.label in ALERTED
     )
-    return float(scores[1]) if len(scores) > 1 else 0.0
+    return Judged(
+        fold=fold,
+        track=truth.name,
+        role=truth.role,
+        level=truth.level,
+        duration_s=truth.duration_s,
+        windows=len(ends),
+        gated=int(gated.gated.sum()),
+        inside=int(inside.sum()),
+        inside_gated=int((inside & gated.gated).sum()),
+        events=events,
+        false=tuple(_false(alert, truth) for alert in scored.false),
+        false_open={label: sum(alert.label == label for alert in scored_open.false) for label in ALERTED},
+        confusion=_confusion(everything.scores, ends, truth, rules, axis),
+        calibration=_calibration(everything.scores, ends, truth, axis),
+    )
 
 
-def table(document: dict[str, Any]) -> str:
-    """Return the evaluation as text for people."""
-    lines = ["| sound | level | found | recall (95 % interval) | median delay |", "|---|---|---|---|---|"]
-    order = {"chainsaw": 0, "engine": 1}
-    for row in sorted(document["recall"], key=lambda row: (order[row["label"]], _level(row["level"]))):
-        found = round(row["recall"]["value"] * row["events"])
-        delay = "–" if row["median_delay_s"] is None else f"{row['median_delay_s']:.1f} s"
-        of = f"{found} of {row['events']} (from {row['recordings']} recordings)"
-        lines.append(f"| {row['label']} | {row['level']} | {of} | {_shown(row['recall'])} | {delay} |")
-    lines += ["", "| on | alerts for | count | hours | per hour (95 % interval) |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row['on']} | {row['label']} | {row['count']} | {row['hours']:.2f} | {_shown(row)} |"
-        for row in document["false_alerts"]
-    ]
-    background = [row["gated_share"] for row in document["gate"] if row["track"] == "background"]
-    if background:
-        lines += ["", f"The gate kept {100 * background[0]:.0f} % of the forest's windows from the model."]
-    return "\n".join(lines)
+def _false(alert: Raised, truth: Truth) -> FalseAlert:
+    near = [event for event in truth.events if event.onset_s <= alert.raised_s <= event.offset_s + COLLAR_S]
+    return FalseAlert(
+        label=alert.label,
+        at_s=alert.raised_s,
+        score=round(alert.score, 4),
+        source=near[0].source if near else "",
+    )
 
 
-def _level(level: str) -> float:
-    return math.inf if level == "far" else -float(level.split(maxsplit=1)[0])
+def _inside(ends: Float64, events: Sequence[TrueEvent], axis: Axis) -> Bool:
+    """Say which windows lie wholly within an event, shape (n_windows,)."""
+    inside = np.zeros(len(ends), bool)
+    for event in events:
+        inside |= (ends - axis.window_s >= event.onset_s - 1e-6) & (ends <= event.offset_s + 1e-6)
+    return inside
 
 
-def _shown(interval: dict[str, Any] | Interval) -> str:
-    values = interval if isinstance(interval, dict) else asdict(interval)
-    return f"{values['value']:.2f} ({values['low']:.2f} – {values['high']:.2f})"
+def _best(scores: Float64, ends: Float64, event: TrueEvent, rules: dict[str, LabelRule], axis: Axis) -> float:
+    """Return the best k-of-n score of an event's label: the threshold at which it would still be found."""
+    rule = rules[event.label]
+    near = (ends >= event.onset_s) & (ends <= event.offset_s + COLLAR_S)
+    own = np.nan_to_num(scores[near, axis.labels.index(event.label)])
+    padded = np.concatenate([np.zeros(rule.of - 1), own])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, rule.of)
+    return round(float(np.sort(windows, axis=1)[:, rule.of - rule.hits].max(initial=0.0)), 4)
+
+
+def _confusion(
+    scores: Float64, ends: Float64, truth: Truth, rules: dict[str, LabelRule], axis: Axis
+) -> dict[str, dict[str, int]]:
+    """Return truth -> said -> windows; a window that an event covers in part is not asked."""
+    said = _said(scores, rules, axis)
+    found: dict[str, dict[str, int]] = {}
+    free = np.ones(len(ends), bool)
+    for event in truth.events:
+        touched = (ends > event.onset_s) & (ends - axis.window_s < event.offset_s)
+        free &= ~touched
+        within = (ends - axis.window_s >= event.onset_s - 1e-6) & (ends <= event.offset_s + 1e-6)
+        _count(found, event.label if event.label in ALERTED else "confuser", said[within])
+    _count(found, "forest", said[free])
+    return found
+
+
+def _said(scores: Float64, rules: dict[str, LabelRule], axis: Axis) -> NDArray[np.str_]:
+    """Return the label that each window says: the one furthest over its threshold, or nothing; shape (n_windows,)."""
+    over = np.stack([scores[:, axis.labels.index(label)] - rules[label].threshold for label in ALERTED], axis=1)
+    best = np.nan_to_num(over, nan=-1.0).argmax(axis=1)
+    is_over = np.nan_to_num(over, nan=-1.0).max(axis=1) >= 0
+    return np.where(is_over, np.array(ALERTED)[best], NOTHING)
+
+
+def _count(found: dict[str, dict[str, int]], truth: str, said: NDArray[np.str_]) -> None:
+    row = found.setdefault(truth, {})
+    for name in (*ALERTED, NOTHING):
+        row[name] = row.get(name, 0) + int((said == name).sum())
+
+
+def _calibration(scores: Float64, ends: Float64, truth: Truth, axis: Axis) -> dict[str, list[list[float]]]:
+    """Return per label ten bins of score, of windows that are wholly within an event or touch none."""
+    found: dict[str, list[list[float]]] = {}
+    for label in ALERTED:
+        if label == "engine" and truth.role == "chainsaw":
+            continue  # whether a saw is an engine is not asked
+        own = [event for event in truth.events if event.label == label]
+        is_true = _inside(ends, own, axis)
+        touched = np.zeros(len(ends), bool)
+        for event in own:
+            touched |= (ends > event.onset_s) & (ends - axis.window_s < event.offset_s)
+        column = scores[:, axis.labels.index(label)]
+        asked = (is_true | ~touched) & np.isfinite(column)
+        bins = np.minimum((column[asked] * 10).astype(int), 9)
+        found[label] = [
+            [
+                int((bins == number).sum()),
+                round(float(column[asked][bins == number].sum()), 3),
+                int(is_true[asked][bins == number].sum()),
+            ]
+            for number in range(10)
+        ]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Every track, heard and scored by one model, or by one recipe's models over the folds."""
+
+    name: str
+    tracks: tuple[Judged, ...]
+    cost: dict[str, float] = field(default_factory=dict)
+    """Seconds of audio, CPU-seconds and seconds on the wall of the replays, gate on and gate off."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Rules, digests, versions: for people."""
+
+    def to_json(self) -> str:
+        """Return the text of the file in which it is kept: a line a track."""
+        tracks = ",\n".join(json.dumps(asdict(track), ensure_ascii=False) for track in self.tracks)
+        head = json.dumps({"schema": 2, "name": self.name, "cost": self.cost, "facts": self.facts}, ensure_ascii=False)
+        return f'{head[:-1]}, "tracks": [\n{tracks}\n]}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> "Evaluation":
+        """Read a kept evaluation; DataError says what is wrong."""
+        try:
+            document = json.loads(text)
+            if document["schema"] != 2:
+                raise DataError(f"this evaluation has schema {document['schema']}, expected 2; make it anew")
+            return cls(
+                name=document["name"],
+                tracks=tuple(Judged.from_document(track) for track in document["tracks"]),
+                cost=document["cost"],
+                facts=document["facts"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"is no kept evaluation: {error!r}; make it anew") from error
+
+
+def evaluate(folder: Path, model: Path, *, fold: int = 0) -> tuple[Evaluation, dict[str, Float64]]:
+    """Run the agent over a folder of tracks, gate on and gate off.
+
+    Returns:
+        The evaluation, and the scores of every window by track, gate off, for curves.
+
+    Raises:
+        DataError: there are no tracks, or the agent failed.
+    """
+    truths = read_truths(folder)
+    manifest, _ = load_model(model)
+    axis = Axis(
+        labels=manifest.labels,
+        scores=manifest.score_table(),
+        stride_s=manifest.stride_s,
+        window_s=manifest.features.window_samples / manifest.features.sample_rate,
+    )
+    gated, cost = listen(folder, truths, model)
+    everything, cost_open = listen(folder, truths, model, ["--no-gate"])
+    rules = dict(manifest.rules)
+    tracks = tuple(judge(fold, truth, gated[truth.name], everything[truth.name], rules, axis) for truth in truths)
+    facts = {"model": manifest.digest, "rules": {label: asdict(rule) for label, rule in rules.items() if rule.alert}}
+    costs = {**cost, **{f"open_{key}": value for key, value in cost_open.items()}}
+    return Evaluation(name=manifest.name, tracks=tracks, cost=costs, facts=facts), {
+        name: one.scores for name, one in everything.items()
+    }

@@ -38,7 +38,7 @@ _HIGH_PASS: Final = high_pass_gain(_FREQUENCY_HZ).astype(np.float32)
 _GRID_HZ: Final = np.geomspace(20.0, 8_000.0, 257)
 _ACTIVE_BLOCK: Final = 1_600  # 0.1 s
 _QUIET_SHARE: Final = 0.1
-_TONES_SHARE: Final = 0.05
+_TONES_SHARE: Final = 0.07
 
 # how much a class may say about each label where its target does not say it: 1 = surely not there
 _NO_ENGINE_KNOWN: Final = {
@@ -48,9 +48,9 @@ _NO_ENGINE_KNOWN: Final = {
     "highway": 0.3,
     "city": 0.3,
     "construction-site": 0.0,
-    "jackhammer": 0.0,
-    "sounds-compressor-motor-01": 0.0,
-    "sounds-compressor-motor-02": 0.0,
+    "jackhammer": 0.4,
+    "sounds-compressor-motor-01": 0.4,
+    "sounds-compressor-motor-02": 0.4,
     "windshield-wipers": 0.0,
     "rain-on-car-roof": 0.3,
     "car_horn": 0.5,
@@ -96,6 +96,28 @@ class Mixture:
     """Shape (n_labels,): how much each label may teach."""
     parts: tuple[str, ...]
     """What is in it, for people."""
+    kinds: tuple[str, ...]
+    """The classes of its sounds, as the data sets call them."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """The truth of a window while it is being made."""
+
+    labels: Float32
+    weights: Float32
+    parts: list[str]
+    kinds: list[str]
+
+    @classmethod
+    def empty(cls) -> "Draft":
+        """Return the truth of a window in which there is nothing yet."""
+        return cls(np.zeros(len(LABELS), np.float32), np.ones(len(LABELS), np.float32), [], [])
+
+    def add(self, sound: Sound, text: str = "") -> None:
+        """Note a sound that is there for all to hear."""
+        self.parts.append(text or sound.name)
+        self.kinds.append(sound.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +187,8 @@ class Mixer:
     def draw(self, rng: Generator) -> Mixture:
         """Return one window; equal generators give equal windows."""
         config = self._config
-        labels = np.zeros(len(LABELS), np.float32)
-        weights = np.ones(len(LABELS), np.float32)
-        parts: list[str] = []
-        place = self._background(rng, weights, parts)
+        draft = Draft.empty()
+        place = self._background(rng, draft)
         beneath = _filtered(place, _HIGH_PASS)
         loudness = np.float32(max(_rms(beneath), 1e-9))
         total, beneath = place / loudness, beneath / loudness
@@ -181,87 +201,87 @@ class Mixer:
         )
         if has_saw:
             sound = self._motor(self._saws, self._synth_saws, config.synth_saw_share, rng)
-            total = total + self._event(sound, CHAINSAW, beneath, rng, labels, weights, parts)
+            total = total + self._event(sound, CHAINSAW, beneath, rng, draft)
             if not has_engine:
                 # a saw is a motor: whether it is an engine as well is not asked, and hardly taught
-                weights[ENGINE] *= 0.25
+                draft.weights[ENGINE] *= 0.25
         if has_engine:
             sound = self._motor(self._engines, self._synth_engines, config.synth_engine_share, rng)
-            total = total + self._event(sound, ENGINE, beneath, rng, labels, weights, parts)
+            total = total + self._event(sound, ENGINE, beneath, rng, draft)
         if rng.random() < config.storm_share:
-            total = total + self._event(self._storms.pick(rng), STORM, beneath, rng, labels, weights, parts)
+            total = total + self._event(self._storms.pick(rng), STORM, beneath, rng, draft)
         has_event = has_saw or has_engine
         # as many in all as the recipe says, but more of them where there is no event to hide behind
         if rng.random() < min(1.0, config.confuser_share * (0.65 if has_event else 1.6)):
-            total = total + self._confuser(beneath, rng, weights, parts)
-        samples = _microphone(total, rng, config)
-        return Mixture(samples=samples, labels=labels, weights=weights * (1.0, 1.0, 0.4), parts=tuple(parts))
+            total = total + self._confuser(beneath, rng, draft)
+        return Mixture(
+            samples=_microphone(total, rng, config),
+            labels=draft.labels,
+            weights=draft.weights * (1.0, 1.0, 0.4),
+            parts=tuple(draft.parts),
+            kinds=tuple(draft.kinds),
+        )
 
     def _motor(self, real: Pool, synthetic: Pool | None, synth_share: float, rng: Generator) -> Sound:
         pool = synthetic if synthetic is not None and rng.random() < synth_share else real
         return pool.pick(rng)
 
-    def _background(self, rng: Generator, weights: Float32, parts: list[str]) -> Float32:
+    def _background(self, rng: Generator, draft: Draft) -> Float32:
         """Return what is always there, shape (TOTAL,)."""
         if rng.random() < _QUIET_SHARE:
-            parts.append("quiet")
+            draft.parts.append("quiet")
             return _electronics(rng)
         sound = self._places.pick(rng)
-        parts.append(sound.name)
-        _doubt(sound, weights)
+        draft.add(sound)
+        _doubt(sound, draft.weights)
         place = _unit(self._excerpt(sound, rng, 0.9, 1.1))
         if rng.random() < 0.3:
             other = self._places.pick(rng)
-            parts.append(other.name)
-            _doubt(other, weights)
+            draft.add(other)
+            _doubt(other, draft.weights)
             place = place + _unit(self._excerpt(other, rng, 0.85, 1.18)) * _gain(rng.uniform(-12, 6))
         return place
 
-    def _event(
-        self,
-        sound: Sound,
-        label: int,
-        beneath: Float32,
-        rng: Generator,
-        labels: Float32,
-        weights: Float32,
-        parts: list[str],
-    ) -> Float32:
+    def _event(self, sound: Sound, label: int, beneath: Float32, rng: Generator, draft: Draft) -> Float32:
         """Return an event at a drawn ratio over the background, and write its truth down."""
-        event = self._shaped(sound, rng, self._config.far_share)
+        rev_share = self._config.rev_share if label != STORM else 0.0
+        event = self._shaped(sound, rng, self._config.far_share, rev_share)
         span = _span(rng, self._config.partial_share)
         event = faded_to(event, span)
         snr_db = rng.uniform(self._config.snr_low_db, self._config.snr_high_db)
         sounding_s = _sounding_s(event, span)
-        parts.append(f"{LABELS[label]} {snr_db:.0f} dB {sounding_s:.1f} s {sound.name}")
+        text = f"{LABELS[label]} {snr_db:.0f} dB {sounding_s:.1f} s {sound.name}"
         if sounding_s >= SURE_S:
-            labels[label] = 1.0
+            draft.add(sound, text)
+            draft.labels[label] = 1.0
             if snr_db < -8:
-                weights[label] *= 0.6  # it may be drowned: say so less loudly
-        elif sounding_s > DOUBTFUL_S:
-            weights[label] = 0.0
+                draft.weights[label] *= 0.6  # it may be drowned: say so less loudly
+        else:
+            draft.parts.append(text)
+            if sounding_s > DOUBTFUL_S:
+                draft.weights[label] = 0.0
         if label != ENGINE and sound.kind in _NO_ENGINE_KNOWN:
-            weights[ENGINE] *= _NO_ENGINE_KNOWN[sound.kind]
+            draft.weights[ENGINE] *= _NO_ENGINE_KNOWN[sound.kind]
         return event * np.float32(gain_for(event, beneath, snr_db, span))
 
-    def _confuser(self, beneath: Float32, rng: Generator, weights: Float32, parts: list[str]) -> Float32:
+    def _confuser(self, beneath: Float32, rng: Generator, draft: Draft) -> Float32:
         if rng.random() < _TONES_SHARE:
-            parts.append("tones")
+            draft.parts.append("tones")
             event = _tones(rng)
         else:
             is_voice = self._voices is not None and rng.random() < self._config.voice_share
             sound = (self._voices if self._voices is not None and is_voice else self._confusers).pick(rng)
-            parts.append(sound.name)
-            _doubt(sound, weights)
-            event = self._shaped(sound, rng, 0.15)
+            draft.add(sound)
+            _doubt(sound, draft.weights)
+            event = self._shaped(sound, rng, 0.15, 0.0)
         span = _span(rng, 0.3)
         event = faded_to(event, span)
         return event * np.float32(gain_for(event, beneath, rng.uniform(-5, 22), span))
 
-    def _excerpt(self, sound: Sound, rng: Generator, slowest: float, fastest: float) -> Float32:
+    def _excerpt(self, sound: Sound, rng: Generator, slowest: float, fastest: float, rev_share: float = 0.0) -> Float32:
         """Return four seconds of a sound at a drawn speed, not its quietest; shape (TOTAL,)."""
-        speed = math.exp(rng.uniform(math.log(slowest), math.log(fastest)))
-        length = int(TOTAL * speed) + 2
+        at = _revving(rng) if rng.random() < rev_share else _steady(rng, slowest, fastest)
+        length = int(at[-1]) + 2
         excerpt = self._store.read(sound, 0, 1)
         for _ in range(4):
             start = int(rng.integers(max(1, sound.length - length + 1)))
@@ -271,11 +291,11 @@ class Mixer:
             power = float(np.square(excerpt, dtype=np.float64).mean())
             if 10 * math.log10(power + 1e-20) > sound.level_dbfs - 15:
                 break
-        return _stretched(excerpt, speed)
+        return _sampled(excerpt, at)
 
-    def _shaped(self, sound: Sound, rng: Generator, far_share: float) -> Float32:
+    def _shaped(self, sound: Sound, rng: Generator, far_share: float, rev_share: float) -> Float32:
         """Return an excerpt as it comes through a forest: dulled, echoing, swelling; above 60 Hz alone."""
-        excerpt = self._excerpt(sound, rng, 0.8, 1.25)
+        excerpt = self._excerpt(sound, rng, 0.8, 1.25, rev_share)
         gain = _way(rng, far_share) * _HIGH_PASS
         if self._config.timbre_share and rng.random() < self._config.timbre_share:
             gain = gain * _response(rng)
@@ -364,14 +384,26 @@ def _sounding_s(event: Float32, span: tuple[int, int]) -> float:
     return float((power > max(overall * 10**-2.5, 1e-12)).sum()) * _ACTIVE_BLOCK / SAMPLE_RATE
 
 
-def _stretched(excerpt: Float32, speed: float) -> Float32:
-    """Return an excerpt played faster or slower, shape (TOTAL,), by linear interpolation."""
-    at = np.arange(TOTAL, dtype=np.float64) * speed
+def _steady(rng: Generator, slowest: float, fastest: float) -> Float64:
+    """Return where in a recording each sample is taken from at one drawn speed, shape (TOTAL,)."""
+    return np.arange(TOTAL, dtype=np.float64) * math.exp(rng.uniform(math.log(slowest), math.log(fastest)))
+
+
+def _revving(rng: Generator) -> Float64:
+    """Return the same at a speed that rises and falls, as of a motor whose throttle moves."""
+    n_knots = int(rng.integers(3, 9))
+    octaves = rng.uniform(-0.45, 0.45) + rng.uniform(-0.4, 0.4, n_knots)
+    smooth = np.interp(np.arange(TOTAL), np.linspace(0, TOTAL, n_knots), octaves)
+    return np.cumsum(2.0**smooth)
+
+
+def _sampled(excerpt: Float32, at: Float64) -> Float32:
+    """Return an excerpt read at the given places, by linear interpolation, shape (TOTAL,)."""
     whole = at.astype(np.int32)
     between = (at - whole).astype(np.float32)
     before = excerpt[whole]
-    stretched: Float32 = before + between * (excerpt[whole + 1] - before)
-    return stretched
+    sampled: Float32 = before + between * (excerpt[whole + 1] - before)
+    return sampled
 
 
 def _doubt(sound: Sound, weights: Float32) -> None:
@@ -448,17 +480,35 @@ def _hum(rng: Generator) -> Float32:
 
 
 def _tones(rng: Generator) -> Float32:
-    """Return beeps and whistles: up to three gliding tones, sometimes in pulses."""
+    """Return beeps, whistles, bells and horns: up to three gliding tones with their partials, sometimes in pulses."""
     seconds = np.arange(TOTAL) / SAMPLE_RATE
     total = np.zeros(TOTAL)
     for _ in range(int(rng.integers(1, 4))):
         pitch_hz = math.exp(rng.uniform(math.log(200), math.log(6_000)))
         glide = np.exp(rng.uniform(-0.15, 0.15) * seconds)
-        tone = np.sin(2 * np.pi * np.cumsum(pitch_hz * glide) / SAMPLE_RATE)
+        turns = np.cumsum(pitch_hz * glide) / SAMPLE_RATE
+        tone = np.sin(2 * np.pi * turns)
+        if rng.random() < 0.6:
+            tone = tone + _partials(turns, pitch_hz, rng)
+        if rng.random() < 0.3:
+            # struck: it rings and is struck again
+            since_s = (seconds * rng.uniform(0.3, 3) + rng.random()) % 1
+            tone = tone * np.exp(-since_s * rng.uniform(1, 6))
         if rng.random() < 0.5:
             tone *= (seconds * rng.uniform(0.5, 8) + rng.random()) % 1 < rng.uniform(0.2, 0.8)
         total += rng.uniform(0.2, 1) * tone
     return total.astype(np.float32)
+
+
+def _partials(turns: Float64, pitch_hz: float, rng: Generator) -> Float64:
+    """Return the partials of a tone: of a horn in whole multiples, of a bell nearly so."""
+    bent = rng.uniform(0.0, 0.12) if rng.random() < 0.5 else 0.0
+    total = np.zeros(len(turns))
+    for number in range(2, int(rng.integers(3, 14))):
+        multiple = number * (1 + bent * rng.uniform(-1, 1))
+        if pitch_hz * multiple < 7_000:
+            total += rng.uniform(0.1, 1) / number**0.7 * np.sin(2 * np.pi * (multiple * turns + rng.random()))
+    return total
 
 
 def _microphone(total: Float32, rng: Generator, config: MixConfig) -> Float32:

@@ -39,6 +39,20 @@ def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> Ker
     return model
 
 
+def with_kinds(model: KerasModel, n_kinds: int) -> KerasModel:
+    """Return a model of the same layers that answers with logits and, behind them, a logit for each class of sound.
+
+    The second head lives in training alone: what is exported is the model that was given.
+    """
+    if n_kinds == 0:
+        return model
+    pooled = model.get_layer("logits").input
+    # most classes are absent from most windows: starting there spares the first hundred steps
+    rare = keras.initializers.Constant(-3.5)
+    kinds = keras.layers.Dense(n_kinds, name="kinds", bias_initializer=rare)(pooled)
+    return keras.Model(model.input, keras.layers.Concatenate()([model.output, kinds]), name="curupira_training")
+
+
 def batch_norms(model: KerasModel) -> list[Any]:
     """Return the batch-norm layers in order."""
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

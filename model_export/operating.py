@@ -1,11 +1,14 @@
-"""The operating point: thresholds from validation sound, through the agent's own decider.
+"""The operating point: thresholds from what must stay quiet, through the agent's own decider.
 
-No recording of a saw is spared for this: thresholds follow from what must stay quiet. For each label the lowest
-threshold is taken that raises nothing on forest and stays under a rate on everything else, plus a margin, because the
-tail of a few minutes of sound says little about the hours to come.
+No recording of a saw is spared for this: thresholds follow from sound that holds none. For each label the lowest
+threshold is taken that raises no more than is borne on what was heard, and that is expected to raise no more in the
+hours to come. The second is read from the tail: of the highest k-of-n scores, one per half minute, the excess over a
+level falls exponentially (the tail of most score distributions; Pickands 1975 has the general form), so that a few
+minutes say what a few hours would.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,159 +20,186 @@ from agent import synth
 from agent.decide import Decider, LabelRule
 from agent.features import FeatureConfig, Float32, log_mel, window_features
 from model_export.datasets import SAMPLE_RATE
-from model_export.export import Int8Model
 from model_export.mixing import mixed
-from model_export.recipe import Recipe
+from model_export.recipe import DecisionConfig, Recipe
 from model_export.store import Sound, Store, repeated
 
 log = logging.getLogger(__name__)
 
 Int8 = NDArray[np.int8]
+Float64 = NDArray[np.float64]
 
-MARGINS: Final[dict[str, float]] = {"chainsaw": 1.0, "engine": 2.2}
-"""Logits added to the lowest threshold that would do: the next forest is not in an hour of validation."""
-LOWEST, FALLBACK, HIGHEST = 0.5, 0.9, 0.985
-BORNE_PER_HOUR: Final[dict[str, float]] = {"forest": 0.0, "confusers": 1.0, "places": 10.0, "engines": 6.0}
-"""False alerts of one label an hour, by what is heard; a role that is not named here is counted and not judged.
-
-Places and engines are dozens of recordings cut to seconds: what comes in months, in minutes."""
-ENGINE_PATIENCE = 4.0
-"""So many times as many are borne for the engine, before its larger margin: no recording decides alone."""
+LOWEST, FALLBACK, HIGHEST = 0.3, 0.9, 0.995
+SILENT: Final = LabelRule(alert=False, threshold=0.8, release=0.6)
+"""The rule of a label that is heard and not reported."""
+_TAIL = 20
+"""Highest moments that the tail is read from."""
+_APART_S = 30.0
+"""Moments closer than this are one."""
 _PIECE_S = 12.0
 _GAP_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """Sound that says how often a label may be raised on it."""
+class Answered:
+    """What a model said, window by window, to sound on which some labels are false."""
 
     name: str
     role: str
-    """forest, places, confusers or engines: what it counts with."""
-    samples: Float32
+    """forest, confusers or engines: which rate counts."""
     wrong: tuple[str, ...]
     """Labels that are false here."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
-    """A stream after the model heard it."""
-
-    stream: Stream
     outputs: Int8
     """Shape (n_windows, n_labels)."""
 
 
-def validation_streams(store: Store, sounds: Sequence[Sound], forests: Sequence[Sound], seed: int) -> list[Stream]:
-    """Return what must stay quiet: places, storms, confusers at two levels, and engines for the saw.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """How windows and bytes are to be read."""
 
-    Args:
-        store: decoded sounds.
-        sounds: those of the validation part.
-        forests: long recordings to lay the confusers on.
-        seed: of which piece lies where.
-    """
-    rng = np.random.default_rng(seed)
-    real = [sound for sound in sounds if not sound.kind.startswith("synth-")]
-    long = [sound for sound in real if sound.target == "background" and sound.length > 60 * SAMPLE_RATE]
-    short = [sound for sound in real if sound.target == "background" and sound not in long]
-    confusers = [sound for sound in real if sound.target in ("machine", "other")]
-    engines = [sound for sound in real if sound.target == "engine"]
-    both, saw = ("chainsaw", "engine"), ("chainsaw",)
-    streams = [Stream(name=one.name, role="forest", samples=_whole(store, one), wrong=both) for one in long]
-    streams.append(Stream(name="places", role="places", samples=_row(store, short), wrong=both))
-    storms = [sound for sound in real if sound.target == "storm"]
-    streams.append(Stream(name="storms", role="places", samples=_row(store, storms), wrong=both))
-    for snr_db, role in ((10.0, "confusers"), (0.0, "faint confusers")):
-        laid = _laid(store, confusers, forests, snr_db, rng)
-        streams.append(Stream(name=f"confusers {snr_db:g} dB", role=role, samples=laid, wrong=both))
-    makes: list[Callable[[], Float32]] = [
-        lambda: synth.engine(_PIECE_S, rng, synth.random_engine(rng)) for _ in range(40)
-    ]
-    makes += [lambda one=one: _piece(store, one) for one in engines]  # type: ignore[misc]  # bound early
-    for snr_db in (10.0, 0.0):
-        laid = _laid_pieces([make() for make in makes], store, forests, snr_db, rng)
-        streams.append(Stream(name=f"engines {snr_db:g} dB", role="engines", samples=laid, wrong=saw))
-    return [stream for stream in streams if len(stream.samples) > 6 * SAMPLE_RATE]
+    labels: tuple[str, ...]
+    scores: Float64
+    """Score of each output byte, shape (256,)."""
+    stride_s: float
+    window_s: float
 
+    def hours(self, n_windows: int) -> float:
+        """Return how long so many strides last."""
+        return n_windows * self.stride_s / 3_600
 
-def answer(model: Int8Model, stream: Stream, features: FeatureConfig, stride_s: float) -> Answered:
-    """Return a stream with the model's bytes at every stride."""
-    return Answered(
-        stream=stream, outputs=model.outputs(model.input.to_bytes(windows_of(stream.samples, features, stride_s)))
-    )
+    def to_bytes(self, scores: Float64) -> Int8:
+        """Return the nearest output bytes of scores, same shape; NaN (gated out) becomes the lowest."""
+        between = (self.scores[1:] + self.scores[:-1]) / 2
+        return (np.searchsorted(between, np.nan_to_num(scores, nan=-1.0)) - 128).astype(np.int8)
+
+    def raised(
+        self, outputs: Int8, gated: NDArray[np.bool_], rules: Mapping[str, LabelRule]
+    ) -> list[tuple[str, float]]:
+        """Return (label, seconds) of each alert that the agent's decider opens on these windows."""
+        stride = round(self.stride_s * SAMPLE_RATE)
+        decider = Decider(labels=self.labels, rules=rules, scores=self.scores, stride=stride, sample_rate=SAMPLE_RATE)
+        found: list[tuple[str, float]] = []
+        for number, output in enumerate(outputs):
+            end = number * stride + round(self.window_s * SAMPLE_RATE)
+            found += [
+                (detection.label, end / SAMPLE_RATE)
+                for detection in decider.push(end, None if gated[number] else output)
+                if detection.opens and detection.alert
+            ]
+        return found
 
 
-def windows_of(samples: Float32, features: FeatureConfig, stride_s: float) -> Float32:
-    """Return all windows of a recording at a stride, shape (n, n_frames, n_mels)."""
-    frames = log_mel(samples, features)
-    step = round(stride_s * features.sample_rate / features.hop)
-    starts = range(0, len(frames) - features.n_frames + 1, step)
-    return np.stack([window_features(frames[start : start + features.n_frames]) for start in starts])
+def axis_of(recipe: Recipe, scores: Float64) -> Axis:
+    """Return how to read a recipe's windows."""
+    window_s = recipe.features.window_samples / recipe.features.sample_rate
+    return Axis(labels=recipe.labels, scores=scores, stride_s=recipe.stride_s, window_s=window_s)
 
 
-def false_alerts(answered: Answered, label: str, rule: LabelRule, recipe: Recipe, scores: NDArray[np.float64]) -> int:
-    """Return how often a rule would raise its label on a stream, by the agent's decider."""
-    stride = round(recipe.stride_s * SAMPLE_RATE)
-    idx = recipe.labels.index(label)
-    decider = Decider(labels=(label,), rules={label: rule}, scores=scores, stride=stride, sample_rate=SAMPLE_RATE)
-    raised = 0
-    for number, outputs in enumerate(answered.outputs[:, idx : idx + 1]):
-        end = number * stride + recipe.features.window_samples
-        raised += sum(detection.opens for detection in decider.push(end, outputs))
-    return raised
+def choose(answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -> dict[str, LabelRule]:
+    """Return the rule of each label, from what must stay quiet."""
+    return {
+        label: _choose(label, answered, decision, axis) if label in decision.of else SILENT for label in axis.labels
+    }
 
 
-def choose(answered: Sequence[Answered], recipe: Recipe, scores: NDArray[np.float64]) -> dict[str, LabelRule]:
-    """Return the rule of each label: the lowest threshold that every stream bears, with a margin.
-
-    Args:
-        answered: the validation streams.
-        recipe: labels, features and stride.
-        scores: score of each output byte, shape (256,).
-    """
-    rules = {label: _choose(label, answered, recipe, scores) for label in recipe.labels if label != "storm"}
-    return {label: rules.get(label, LabelRule(alert=False, threshold=0.8, release=0.6)) for label in recipe.labels}
-
-
-def rule_at(threshold: float) -> LabelRule:
+def rule_at(threshold: float, hits: int = 2, of: int = 3) -> LabelRule:
     """Return a rule that opens at a threshold and holds an event open a logit below it."""
-    return LabelRule(threshold=round(threshold, 4), release=round(_shifted(threshold, -1.0), 4))
+    return LabelRule(threshold=round(threshold, 4), release=round(_shifted(threshold, -1.0), 4), hits=hits, of=of)
 
 
-def _choose(label: str, answered: Sequence[Answered], recipe: Recipe, scores: NDArray[np.float64]) -> LabelRule:
-    judging = [one for one in answered if label in one.stream.wrong]
-    candidates = [float(score) for score in scores if LOWEST <= score <= HIGHEST]
-    for threshold in candidates:
-        if _borne(judging, label, rule_at(threshold), recipe, scores):
-            chosen = min(max(_shifted(threshold, MARGINS.get(label, 0.0)), LOWEST), HIGHEST)
-            log.info("%s: %.3f is quiet on validation, %.3f with the margin", label, threshold, chosen)
-            return rule_at(chosen)
-    log.warning("%s: no threshold is quiet on validation; %.2f is taken", label, FALLBACK)
-    return rule_at(FALLBACK)
+def false_alerts(answered: Answered, label: str, rule: LabelRule, axis: Axis) -> int:
+    """Return how often a rule would raise its label, by the agent's decider."""
+    idx = axis.labels.index(label)
+    alone = Axis(labels=(label,), scores=axis.scores, stride_s=axis.stride_s, window_s=axis.window_s)
+    outputs = answered.outputs[:, idx : idx + 1]
+    return len(alone.raised(outputs, np.zeros(len(outputs), bool), {label: rule}))
 
 
-def _borne(
-    judging: Sequence[Answered], label: str, rule: LabelRule, recipe: Recipe, scores: NDArray[np.float64]
-) -> bool:
-    patience = ENGINE_PATIENCE if label == "engine" else 1.0
-    for role, rate in BORNE_PER_HOUR.items():
-        of = [one for one in judging if one.stream.role == role]
-        hours = sum(len(one.stream.samples) for one in of) / SAMPLE_RATE / 3_600
-        # rounded: a stream of minutes cannot show less than one alert
-        if sum(false_alerts(one, label, rule, recipe, scores) for one in of) > round(patience * rate * hours):
+def _choose(label: str, answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -> LabelRule:
+    hits, of = decision.of[label]
+    judging = [one for one in answered if label in one.wrong]
+    expected = max((_expected_quiet(label, judging, role, decision, axis) for role in decision.borne), default=LOWEST)
+    for score in axis.scores:
+        threshold = float(score)
+        if threshold < max(expected, LOWEST):
+            continue
+        if threshold > HIGHEST:
+            break
+        if _borne(label, judging, rule_at(threshold, hits, of), decision, axis):
+            log.info("%s: %.3f in %d of %d (%.3f by the tail)", label, threshold, hits, of, expected)
+            return rule_at(threshold, hits, of)
+    log.warning("%s: no threshold up to %.3f is quiet; that is taken", label, HIGHEST)
+    return rule_at(HIGHEST, hits, of)
+
+
+def _borne(label: str, judging: Sequence[Answered], rule: LabelRule, decision: DecisionConfig, axis: Axis) -> bool:
+    """Say whether a rule raises no more on what was heard than is borne; forest raises nothing."""
+    for role, rate in decision.borne.items():
+        of = [one for one in judging if one.role == role]
+        hours = sum(axis.hours(len(one.outputs)) for one in of)
+        allowed = 0 if role == "forest" else math.floor(rate * hours)
+        if sum(false_alerts(one, label, rule, axis) for one in of) > allowed:
             return False
     return True
 
 
-def counts(
-    answered: Sequence[Answered], rules: Mapping[str, LabelRule], recipe: Recipe, scores: NDArray[np.float64]
-) -> dict[str, dict[str, float]]:
+def _expected_quiet(label: str, judging: Sequence[Answered], role: str, decision: DecisionConfig, axis: Axis) -> float:
+    """Return the threshold at which a role is expected to raise as often as is borne, by its tail."""
+    of = [one for one in judging if one.role == role]
+    if not of:
+        return LOWEST
+    hours = sum(axis.hours(len(one.outputs)) for one in of)
+    moments = np.concatenate([peaks(one.outputs[:, axis.labels.index(label)], *decision.of[label], axis) for one in of])
+    return _score(tail_threshold(moments, hours, decision.borne[role]))
+
+
+def peaks(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
+    """Return the highest k-of-n logits of a label, no two within half a minute, in falling order.
+
+    Args:
+        outputs: the label's bytes, shape (n_windows,).
+        hits: k.
+        of: n.
+        axis: how to read them.
+    """
+    scores = axis.scores[outputs.astype(np.int64) + 128].clip(1e-9, 1 - 1e-9)
+    logits = np.log(scores / (1 - scores))
+    padded = np.concatenate([np.full(of - 1, logits.min(initial=0.0)), logits])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, of)
+    statistic = np.sort(windows, axis=1)[:, of - hits]  # the k-th highest: k windows reach it
+    apart = max(1, round(_APART_S / axis.stride_s))
+    free = np.ones(len(statistic), bool)
+    found: list[float] = []
+    for idx in np.argsort(-statistic, kind="stable"):
+        if free[idx]:
+            found.append(float(statistic[idx]))
+            free[max(0, idx - apart + 1) : idx + apart] = False
+    return np.array(found)
+
+
+def tail_threshold(moments: Float64, hours: float, per_hour: float) -> float:
+    """Return the logit that is expected to be reached `per_hour` times an hour.
+
+    Args:
+        moments: independent peaks, logits.
+        hours: in which they were heard.
+        per_hour: the rate that is borne.
+    """
+    falling = np.sort(moments)[::-1]
+    n_tail = min(_TAIL, len(falling) - 1)
+    if n_tail < 3:
+        return float(falling[0]) if len(falling) else -math.inf
+    level = float(falling[n_tail])
+    excess = float((falling[:n_tail] - level).mean())
+    return level + excess * math.log(n_tail / (hours * per_hour))
+
+
+def counts(answered: Sequence[Answered], rules: Mapping[str, LabelRule], axis: Axis) -> dict[str, dict[str, float]]:
     """Return per stream its minutes and the false alerts of each label, for the manifest's metrics."""
     return {
-        one.stream.name: {
-            "minutes": round(len(one.stream.samples) / SAMPLE_RATE / 60, 1),
-            **{label: false_alerts(one, label, rules[label], recipe, scores) for label in one.stream.wrong},
+        one.name: {
+            "minutes": round(60 * axis.hours(len(one.outputs)), 1),
+            **{label: false_alerts(one, label, rules[label], axis) for label in one.wrong},
         }
         for one in answered
     }
@@ -180,28 +210,62 @@ def _shifted(score: float, logits: float) -> float:
     return odds / (1 + odds)
 
 
-def _whole(store: Store, sound: Sound) -> Float32:
-    return store.read(sound, 0, sound.length)
+def _score(logit: float) -> float:
+    return 1 / (1 + math.exp(-min(max(logit, -700.0), 700.0)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """Validation sound of a recipe that is not cross-validated."""
+
+    name: str
+    role: str
+    samples: Float32
+    wrong: tuple[str, ...]
+
+
+def validation_streams(store: Store, sounds: Sequence[Sound], forests: Sequence[Sound], seed: int) -> list[Stream]:
+    """Return what must stay quiet: forest and places, storms, confusers on forest, and engines for the saw.
+
+    Args:
+        store: decoded sounds.
+        sounds: those of the validation part.
+        forests: long recordings to lay the confusers on.
+        seed: of which piece lies where.
+    """
+    rng = np.random.default_rng(seed)
+    real = [sound for sound in sounds if not sound.kind.startswith("synth-")]
+    long = [sound for sound in real if sound.target == "background" and sound.length > 60 * SAMPLE_RATE]
+    short = [sound for sound in real if sound.target in ("background", "storm") and sound not in long]
+    confusing = [sound for sound in real if sound.target in ("machine", "other")]
+    engines = [sound for sound in real if sound.target == "engine"]
+    both, saw = ("chainsaw", "engine"), ("chainsaw",)
+    streams = [Stream(name=one.name, role="forest", samples=store.read(one, 0, one.length), wrong=both) for one in long]
+    laid = _laid([_piece(store, sound) for sound in [*confusing, *short]], store, forests, 10.0, rng)
+    streams.append(Stream(name="confusers 10 dB", role="confusers", samples=laid, wrong=both))
+    makes: list[Callable[[], Float32]] = [
+        lambda: synth.engine(_PIECE_S, rng, synth.random_engine(rng)) for _ in range(40)
+    ]
+    makes += [lambda one=one: _piece(store, one) for one in engines]  # type: ignore[misc]  # bound early
+    laid = _laid([make() for make in makes], store, forests, 10.0, rng)
+    streams.append(Stream(name="engines 10 dB", role="engines", samples=laid, wrong=saw))
+    return [stream for stream in streams if len(stream.samples) > 6 * SAMPLE_RATE]
+
+
+def windows_of(samples: Float32, features: FeatureConfig, stride_s: float) -> Float32:
+    """Return all windows of a recording at a stride, shape (n, n_frames, n_mels)."""
+    frames = log_mel(samples, features)
+    step = round(stride_s * features.sample_rate / features.hop)
+    starts = range(0, len(frames) - features.n_frames + 1, step)
+    return np.stack([window_features(frames[start : start + features.n_frames]) for start in starts])
 
 
 def _piece(store: Store, sound: Sound) -> Float32:
     n_samples = int(_PIECE_S * SAMPLE_RATE)
-    return repeated(_whole(store, sound)[: 2 * n_samples], n_samples)
-
-
-def _row(store: Store, sounds: Sequence[Sound]) -> Float32:
-    """Return pieces one after another, all at one level."""
-    pieces = [_piece(store, sound) * np.float32(10 ** ((-30 - sound.level_dbfs) / 20)) for sound in sounds]
-    return np.concatenate([piece.clip(-1, 1) for piece in pieces]) if pieces else np.zeros(0, np.float32)
+    return repeated(store.read(sound, 0, sound.length)[: 2 * n_samples], n_samples)
 
 
 def _laid(
-    store: Store, sounds: Sequence[Sound], forests: Sequence[Sound], snr_db: float, rng: np.random.Generator
-) -> Float32:
-    return _laid_pieces([_piece(store, sound) for sound in sounds], store, forests, snr_db, rng)
-
-
-def _laid_pieces(
     pieces: Sequence[Float32], store: Store, forests: Sequence[Sound], snr_db: float, rng: np.random.Generator
 ) -> Float32:
     """Return pieces on forest at a ratio, with gaps between them."""

@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from agent.decide import LabelRule
 from agent.errors import ModelError
 from agent.features import Float32
 from agent.gate import GateConfig
 from agent.manifest import Manifest, load_model
-from model_export import card, datasets, evaluation, operating, shards, split, store, tracks
+from model_export import card, datasets, heard, operating, shards, split, store, tracks
 from model_export.errors import DataError, ExportError
 from model_export.mixing import Mixer, features_of
 from model_export.recipe import Recipe
 from model_export.store import Sound, Store
 
 if TYPE_CHECKING:
+    from model_export.export import Int8Model
     from model_export.network import KerasModel
 
 log = logging.getLogger(__name__)
@@ -111,8 +114,13 @@ def trained_minutes(work: Work) -> float | None:
         return float(json.loads(bytes(file["state"]))["elapsed_s"]) / 60
 
 
-def export(work: Work, model: "KerasModel") -> Path:
-    """Convert, check, choose thresholds; return the candidate's .tflite in the work folder.
+def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | None = None) -> Path:
+    """Convert, check, set thresholds; return the candidate's .tflite in the work folder.
+
+    Args:
+        work: the recordings.
+        model: what was trained on them.
+        rules: the cross-validated operating point; None: from the recipe's validation sound, if it spares any.
 
     Raises:
         ExportError: the int8 model disagrees with the network, or is too large.
@@ -124,10 +132,14 @@ def export(work: Work, model: "KerasModel") -> Path:
     representative = _windows(work, split.TRAIN, _REPRESENTATIVE, salt=1)
     small = converting.convert_int8(model, representative)
     floating = converting.convert(model, None)
-    found = converting.parity(model, floating, small, _heard_windows(work, _PARITY))
-    log.info("int8 agrees on %.2f %% of %d held-out windows", 100 * found.int8_agreement, found.windows)
+    strangers = work.recipe.split.fold > 0
+    windows = _heard_windows(work, _PARITY) if strangers else _windows(work, split.TRAIN, _PARITY, salt=3)
+    found = converting.parity(model, floating, small, windows)
+    log.info("int8 agrees on %.2f %% of %d windows", 100 * found.int8_agreement, found.windows)
     # mixtures for training are doubtful on purpose: where the network is at odds with itself, so are the two
-    hard = converting.parity(model, floating, small, _windows(work, split.TEST, _PARITY, salt=2))
+    hard = converting.parity(
+        model, floating, small, _windows(work, split.TEST if strangers else split.TRAIN, _PARITY, salt=2)
+    )
     log.info("and on %.2f %% of as many mixtures as hard as those of training", 100 * hard.int8_agreement)
     converting.check(small, found)
     golden = small.input.to_bytes(converting.golden_windows(recipe.features))
@@ -150,17 +162,52 @@ def export(work: Work, model: "KerasModel") -> Path:
         versions=converting.versions(),
         licence=card.LICENCE,
     )
-    log.info("choosing thresholds")
-    scores = manifest.score_table()
-    answered = [operating.answer(small, stream, recipe.features, recipe.stride_s) for stream in _validation(work)]
-    rules = operating.choose(answered, recipe, scores)
-    counted = operating.counts(answered, rules, recipe, scores)
-    metrics = {"parity": asdict(found), "parity_on_hard_mixtures": asdict(hard), "validation": counted}
+    rules, counted = _operating_point(work, small, manifest.score_table(), rules)
+    marks = tracks.marks_of(work.sounds(split.TRAIN, with_synth=False))
+    metrics = {
+        "parity": asdict(found),
+        "parity_on_hard_mixtures": asdict(hard),
+        "validation": counted,
+        "trained_on": heard.pack(marks),
+    }
     manifest = replace(manifest, rules=rules, metrics=metrics)
     path = work.folder / "candidate.tflite"
-    _write(path, small.content)
-    _write(path.with_suffix(".json"), manifest.to_json().encode())
+    write_whole(path, small.content)
+    write_whole(path.with_suffix(".json"), manifest.to_json().encode())
     return path
+
+
+def _operating_point(
+    work: Work, model: "Int8Model", scores: NDArray[np.float64], rules: Mapping[str, LabelRule] | None
+) -> tuple[Mapping[str, LabelRule], dict[str, dict[str, float]]]:
+    """Return the rules, and what they raise on validation sound where they come from it."""
+    if rules is not None:
+        return rules, {}
+    recipe = work.recipe
+    if recipe.split.validation_share <= 0:
+        if recipe.split.fold == 0:
+            log.warning(
+                "no thresholds were cross-validated for this recipe and it spares no sound for validation: %.2f is "
+                "taken; run `python -m model_export crossval`",
+                operating.FALLBACK,
+            )
+        alerted = {label: operating.rule_at(operating.FALLBACK, *of) for label, of in recipe.decision.of.items()}
+        return {label: alerted.get(label, operating.SILENT) for label in recipe.labels}, {}
+    log.info("choosing thresholds")
+    axis = operating.axis_of(recipe, scores)
+    answered = [
+        operating.Answered(
+            name=stream.name,
+            role=stream.role,
+            wrong=stream.wrong,
+            outputs=model.outputs(
+                model.input.to_bytes(operating.windows_of(stream.samples, recipe.features, recipe.stride_s))
+            ),
+        )
+        for stream in _validation(work)
+    ]
+    chosen = operating.choose(answered, recipe.decision, axis)
+    return chosen, operating.counts(answered, chosen, axis)
 
 
 def _validation(work: Work) -> list[operating.Stream]:
@@ -185,12 +232,13 @@ def _windows(work: Work, part: str, count: int, *, salt: int) -> Float32:
 
 def _heard_windows(work: Work, count: int) -> Float32:
     """Return windows of the held-out tracks, as many of each, half of them within events where there are any."""
-    truths = tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), work.folder / "tracks")
+    folder = tracks_folder(work)
+    truths = tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
     rng = np.random.default_rng(work.recipe.seed)
     length = work.recipe.features.window_samples
     windows: list[Float32] = []
     for number, truth in enumerate(truths):
-        samples = datasets.read_sound(work.folder / "tracks" / f"{truth.name}.wav")
+        samples = datasets.read_sound(folder / f"{truth.name}.wav")
         for idx in range(count // len(truths) + (number < count % len(truths))):
             start = int(rng.integers(len(samples) - length))
             if truth.events and idx % 2:
@@ -200,17 +248,18 @@ def _heard_windows(work: Work, count: int) -> Float32:
     return np.stack(windows)
 
 
-def judge(work: Work, candidate: Path) -> dict[str, Any]:
-    """Evaluate the candidate on held-out tracks, built unless they are there, and note the figures in its manifest."""
-    folder = work.folder / "tracks"
-    tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
-    log.info("evaluating on held-out tracks")
-    document = evaluation.evaluate(folder, candidate)
+def tracks_folder(work: Work) -> Path:
+    """Return where the tracks of the held-out fold are kept: the same for every recipe, so that models compare."""
+    names = sorted(clip.name for clip in split.part_of(work.clips, dict(work.parts), split.TEST))
+    text = json.dumps([tracks.TRUTH_SCHEMA, datasets.digest_of(work.clips), names])
+    return work.folder.parent / f"tracks-{work.recipe.split.fold}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def with_figures(candidate: Path, figures: Mapping[str, Any]) -> None:
+    """Note what evaluation found in the candidate's manifest."""
     manifest, _ = load_model(candidate)
-    metrics = {**manifest.metrics, "evaluation": document}
-    manifest = replace(manifest, metrics=metrics)
-    _write(candidate.with_suffix(".json"), manifest.to_json().encode())
-    return document
+    manifest = replace(manifest, metrics={**manifest.metrics, "evaluation": figures})
+    write_whole(candidate.with_suffix(".json"), manifest.to_json().encode())
 
 
 def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
@@ -237,14 +286,14 @@ def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     notice = out.parent / "LICENSE"
     if not notice.is_file():
-        _write(notice, card.LICENCE_NOTICE.encode())
-    _write(out.with_suffix(".md"), text.encode())
-    _write(out, content)
-    _write(out.with_suffix(".json"), manifest.to_json().encode())
+        write_whole(notice, card.LICENCE_NOTICE.encode())
+    write_whole(out.with_suffix(".md"), text.encode())
+    write_whole(out, content)
+    write_whole(out.with_suffix(".json"), manifest.to_json().encode())
     log.info("wrote %s (%d bytes), its manifest and its card", out, len(content))
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

@@ -19,6 +19,8 @@ from model_export.split import SplitConfig
 
 SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain")
 LABELS = ("chainsaw", "engine", "storm")
+QUIET_ROLES = ("forest", "confusers", "engines")
+"""What must stay quiet: forest alone, confusers on forest, and engines, on which a saw is false."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,8 @@ class MixConfig:
     """Confusers that are taken from the backgrounds other than forest: animals and brooks close to the device."""
     timbre_share: float = 0.0
     """Events and confusers that get a frequency response of their own: one saw stands for its cousins."""
+    rev_share: float = 0.0
+    """Saws and engines whose speed rises and falls within the window by up to an octave."""
     hard: Mapping[str, float] = field(default_factory=dict)
     """Weight of a class among the confusers, 1 where not named."""
     places: Mapping[str, float] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class MixConfig:
         shares = ("saw", "engine", "both", "storm", "confuser", "synth_saw", "synth_engine", "far", "partial")
         values: dict[str, Any] = {f"{name}_share": fields.number(f"{name}_share", 0, 1) for name in shares}
         # not in the recipes of older models
-        optional = [key for key in ("voice_share", "timbre_share") if fields.has(key)]
+        optional = [key for key in ("voice_share", "timbre_share", "rev_share") if fields.has(key)]
         values |= {key: fields.number(key, 0, 1) for key in optional}
         values |= {key: fields.number(key, -40, 60) for key in ("snr_low_db", "snr_high_db")}
         values |= {key: fields.number(key, -90, -3) for key in ("level_low_dbfs", "level_high_dbfs")}
@@ -95,6 +99,9 @@ class NetworkConfig:
     """Share of pooled features dropped in training."""
     batch_norm_momentum: float = 0.95
     """Keras' own 0.999 leaves the moving averages useless after so short a training."""
+    kinds_weight: float = 0.0
+    """Weight in the loss of a second head that is trained to name every class in the window, and is not exported: what
+    tells a bell from a drill also tells both from a saw. 0: no such head."""
 
     @classmethod
     def parse(cls, fields: Fields) -> "NetworkConfig":
@@ -103,6 +110,7 @@ class NetworkConfig:
             alpha=fields.number("alpha", 0.1, 1.4),
             dropout=fields.number("dropout", 0, 0.9),
             batch_norm_momentum=fields.number("batch_norm_momentum", 0.5, 0.9999),
+            kinds_weight=fields.number("kinds_weight", 0, 10) if fields.has("kinds_weight") else 0.0,
         )
         fields.done()
         return config
@@ -110,10 +118,12 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How long and how fast the network learns. Every mixture is seen twice, some shards apart."""
+    """How long and how fast the network learns."""
 
     mixtures: int = 70_000
     """Mixtures in all."""
+    looks: int = 2
+    """How often each is seen, some shards apart: making a mixture costs as much as learning from it."""
     shard: int = 2_048
     """Mixtures made at a time by one process; also the distance of checkpoints."""
     batch: int = 64
@@ -132,12 +142,15 @@ class TrainConfig:
     """Windows blended with another one."""
     mask_share: float = 0.3
     """Windows with a band or a moment blanked."""
+    tilt_share: float = 0.0
+    """Windows that get, at each look, a smooth frequency response of their own, of some decibels."""
 
     @classmethod
     def parse(cls, fields: Fields) -> "TrainConfig":
         """Read a recipe's `training`; FieldError names what is wrong."""
         config = cls(
             mixtures=fields.integer("mixtures", 1, 100_000_000),
+            looks=fields.integer("looks", 1, 20) if fields.has("looks") else 2,
             shard=fields.integer("shard", 8, 100_000),
             batch=fields.integer("batch", 2, 4_096),
             learning_rate=fields.number("learning_rate", 1e-6, 1),
@@ -147,9 +160,41 @@ class TrainConfig:
             label_smoothing=fields.number("label_smoothing", 0, 0.2),
             mixup_share=fields.number("mixup_share", 0, 1),
             mask_share=fields.number("mask_share", 0, 1),
+            tilt_share=fields.number("tilt_share", 0, 1) if fields.has("tilt_share") else 0.0,
         )
         fields.done()
         return config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionConfig:
+    """When windows become an alert; the thresholds follow from it (`model_export/operating.py`)."""
+
+    of: Mapping[str, tuple[int, int]] = field(default_factory=lambda: {"chainsaw": (2, 3), "engine": (2, 3)})
+    """Label -> hits, and among how many recent windows; a label that is not named is heard and not reported."""
+    borne: Mapping[str, float] = field(default_factory=lambda: {"forest": 0.1, "confusers": 0.5, "engines": 0.5})
+    """False alerts of one label an hour that are borne, by what is heard."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "DecisionConfig":
+        """Read a recipe's `decision`; FieldError names what is wrong."""
+        borne = fields.sub("borne")
+        rates = {role: borne.number(role, 0.001, 100) for role in borne.all_keys()}
+        for role in rates:
+            if role not in QUIET_ROLES:
+                raise FieldError(f"decision.borne.{role}", f"is not a known key; known: {', '.join(QUIET_ROLES)}")
+        of: dict[str, tuple[int, int]] = {}
+        for label in fields.all_keys():
+            if label == "borne":
+                continue
+            if label not in LABELS:
+                raise FieldError(f"decision.{label}", f"is not a known label; known: {', '.join(LABELS)}")
+            rule = fields.sub(label)
+            hits = rule.integer("hits", 1, 20)
+            of[label] = (hits, rule.integer("of", hits, 20))
+            rule.done()
+        fields.done()
+        return cls(of=of, borne=rates)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,12 +215,18 @@ class Recipe:
     mixing: MixConfig
     network: NetworkConfig
     training: TrainConfig
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
     @property
     def digest(self) -> str:
-        """Return a short hash over every value."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Return a short hash over every value that training depends on: another decision is no other network."""
+        values = {key: value for key, value in asdict(self).items() if key != "decision"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_fold(self, fold: int) -> "Recipe":
+        """Return the same recipe with one fold held out, or none (0)."""
+        return replace(self, split=replace(self.split, fold=fold))
 
     def with_mixtures(self, mixtures: int) -> "Recipe":
         """Return the same recipe at another size."""
@@ -202,6 +253,7 @@ def parse_recipe(document: object) -> Recipe:
         mixing=MixConfig.parse(fields.sub("mixing")),
         network=NetworkConfig.parse(fields.sub("network")),
         training=TrainConfig.parse(fields.sub("training")),
+        decision=DecisionConfig.parse(fields.sub("decision")) if fields.has("decision") else DecisionConfig(),
     )
     fields.done()
     return recipe

@@ -37,6 +37,8 @@ class MixJob:
     """Where shards are written."""
     size: int
     """Mixtures in a shard."""
+    kinds: tuple[str, ...] = ()
+    """Classes of sound that the second head is to name; none: no such head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,20 @@ class Shard:
     """Shape (n, n_labels)."""
     weights: Float32
     """Shape (n, n_labels)."""
+    kinds: Float32
+    """Shape (n, n_kinds): 1 where a sound of the class is in the window."""
+
+
+_FEWEST_OF_KIND = 4
+"""Recordings that a class needs to be named by the second head; fewer teach a recording, not a class."""
+
+
+def kinds_of(sounds: Sequence[Sound]) -> tuple[str, ...]:
+    """Return the classes with recordings enough, sorted."""
+    groups: dict[str, set[str]] = {}
+    for sound in sounds:
+        groups.setdefault(sound.kind, set()).add(sound.group)
+    return tuple(sorted(kind for kind, members in groups.items() if len(members) >= _FEWEST_OF_KIND))
 
 
 def job_of(recipe: Recipe, samples: Path, sounds: Sequence[Sound], folder: Path, *, salt: int = 0) -> MixJob:
@@ -61,6 +77,7 @@ def job_of(recipe: Recipe, samples: Path, sounds: Sequence[Sound], folder: Path,
         seed=recipe.seed + 1_000_003 * salt,
         folder=folder,
         size=recipe.training.shard,
+        kinds=kinds_of(sounds) if recipe.network.kinds_weight > 0 else (),
     )
 
 
@@ -74,13 +91,16 @@ def make_shard(job: MixJob, number: int) -> Path:
     windows = np.empty((job.size, job.features.n_frames, job.features.n_mels), np.float16)
     labels = np.empty((job.size, n_labels), np.float32)
     weights = np.empty((job.size, n_labels), np.float32)
+    kinds = np.zeros((job.size, len(job.kinds)), np.float32)
+    places = {kind: idx for idx, kind in enumerate(job.kinds)}
     for idx in range(job.size):
         mixture = mixer.draw(np.random.default_rng([job.seed, number, idx]))
         windows[idx] = features_of(mixture.samples, job.features)
         labels[idx], weights[idx] = mixture.labels, mixture.weights
+        kinds[idx, [places[kind] for kind in mixture.kinds if kind in places]] = 1.0
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, windows=windows, labels=labels, weights=weights)
+        np.savez(file, windows=windows, labels=labels, weights=weights, kinds=kinds)
     partial.replace(path)
     return path
 
@@ -97,7 +117,7 @@ def _mixer(job: MixJob) -> Mixer:
 def read_shard(path: Path) -> Shard:
     """Read a shard back, as float32."""
     with np.load(path) as file:
-        return Shard(file["windows"].astype(np.float32), file["labels"], file["weights"])
+        return Shard(file["windows"].astype(np.float32), file["labels"], file["weights"], file["kinds"])
 
 
 def shards(job: MixJob, numbers: Sequence[int], processes: int) -> Iterator[tuple[int, Path]]:

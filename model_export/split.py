@@ -1,14 +1,16 @@
 """Which recording may teach, which may choose thresholds, and which only judges.
 
 The unit is the group (one recording, all its clips, across data sets): a clip and its neighbour from the same recording
-in two parts would measure memory. The rule is a stable hash of the group's name, so that new recordings
-move no old one, save where a data set brings folds of its own.
+in two parts would measure memory. Every group belongs to one fold for ever: the one that a recipe names, the one that
+its data set gives, else one by a stable hash of its name, so that new recordings move no old one. One fold judges and
+the others teach; with no fold held out, everything teaches.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from agent.errors import FieldError
 from agent.fields import Fields
 from model_export.datasets import Clip
 
@@ -19,31 +21,36 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 class SplitConfig:
     """How recordings are shared out."""
 
-    fold: str = "4"
-    """ESC-50's fold that is kept for the test; empty: none."""
+    folds: int = 4
+    """How many folds there are."""
+    fold: int = 0
+    """The fold that judges, from 1; 0: none, everything teaches."""
     fold_dataset: str = "esc50"
-    """The data set whose folds count."""
-    test_groups: tuple[str, ...] = ("zmix1", "zmix2", "zmix16")
-    """Groups that are test whatever their hash."""
-    train_groups: tuple[str, ...] = ("zmix3", "zmix4", "zmix6", "zmix10", "loop-forest")
-    """Groups that are training whatever their hash."""
-    validation_groups: tuple[str, ...] = ("zmix14",)
-    """Groups that are validation whatever their hash."""
-    test_share: float = 0.25
-    """Share of the remaining groups for the test, data sets with folds apart."""
-    validation_share: float = 0.12
-    """Share of what then remains for choosing thresholds; recordings of saws are too few to spare."""
+    """The data set whose own folds count."""
+    fold_groups: Mapping[str, int] = field(default_factory=dict)
+    """Groups whose fold is given: a few long recordings that chance would share out badly."""
+    validation_share: float = 0.0
+    """Share of the groups that teach nothing and choose thresholds instead; recordings of saws are too few to spare.
+
+    A recipe that is cross-validated needs none: its thresholds come from the folds."""
+
+    def __post_init__(self) -> None:
+        """Refuse folds that are none."""
+        if not 0 <= self.fold <= self.folds:
+            raise FieldError("split.fold", f"is {self.fold}, expected 0 (none) to split.folds = {self.folds}")
+        for group, number in self.fold_groups.items():
+            if not 1 <= number <= self.folds:
+                raise FieldError(f"split.fold_groups.{group}", f"is {number}, expected 1 to {self.folds}")
 
     @classmethod
     def parse(cls, fields: Fields) -> "SplitConfig":
         """Read a recipe's `split`; FieldError names what is wrong."""
+        groups = fields.sub("fold_groups")
         config = cls(
-            fold=fields.text("fold", longest=20),
+            folds=fields.integer("folds", 2, 20),
+            fold=fields.integer("fold", 0, 20) if fields.has("fold") else 0,
             fold_dataset=fields.text("fold_dataset", longest=60),
-            test_groups=fields.texts("test_groups", longest=1000),
-            train_groups=fields.texts("train_groups", longest=1000),
-            validation_groups=fields.texts("validation_groups", longest=1000),
-            test_share=fields.number("test_share", 0, 0.9),
+            fold_groups={group: groups.integer(group, 1, 20) for group in groups.all_keys()},
             validation_share=fields.number("validation_share", 0, 0.9),
         )
         fields.done()
@@ -59,20 +66,20 @@ def split(clips: Sequence[Clip], config: SplitConfig) -> dict[str, str]:
 
 
 def _part(group: str, members: Sequence[Clip], config: SplitConfig) -> str:
-    for part, named in (
-        (TEST, config.test_groups),
-        (TRAIN, config.train_groups),
-        (VALIDATION, config.validation_groups),
-    ):
-        if group in named:
-            return part
-    folded = [clip for clip in members if clip.dataset == config.fold_dataset]
-    if any(clip.fold == config.fold for clip in folded):
-        return TEST
-    if (not folded or not config.fold) and _chance(group, "test") < config.test_share:
+    if fold_of(group, members, config) == config.fold:
         return TEST
     has_saw = any(clip.target == "chainsaw" for clip in members)
     return VALIDATION if not has_saw and _chance(group, "validation") < config.validation_share else TRAIN
+
+
+def fold_of(group: str, members: Sequence[Clip], config: SplitConfig) -> int:
+    """Return the fold of a group, from 1."""
+    if group in config.fold_groups:
+        return config.fold_groups[group]
+    own = [clip.fold for clip in members if clip.dataset == config.fold_dataset and clip.fold.isdigit()]
+    if own and 1 <= int(own[0]) <= config.folds:
+        return int(own[0])
+    return int(_chance(group, "fold") * config.folds) + 1
 
 
 def _chance(group: str, salt: str) -> float:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from agent import synth
 from agent.features import Float32
+from model_export import heard
 from model_export.datasets import SAMPLE_RATE, Clip, Skipped, digest_of, read_sound
 from model_export.errors import DataError
 
 log = logging.getLogger(__name__)
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 HIGH_PASS_HZ: Final = 60.0
 """Levels and signal-to-noise ratios are taken above this: rumble below it is neither heard nor analysed."""
 _BLOCK: Final = 320  # 20 ms
@@ -47,6 +48,8 @@ class Sound:
     """Samples, zeros cut out."""
     level_dbfs: float
     """RMS above 60 Hz of the part that sounds."""
+    mark: str = ""
+    """Of its samples: by it a model knows what it has heard, whatever a file is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ def _build(clips: Sequence[Clip], synths: dict[str, int], base: Path) -> None:
             if len(sounding) < SAMPLE_RATE // 10:
                 skipped.append(Skipped(name=name, reason="less than 0.1 s of it is not silence"))
                 return
-            file.write(np.rint(sounding.clip(-1, 1) * 32_767).astype(np.int16).tobytes())
+            content = np.rint(sounding.clip(-1, 1) * 32_767).astype(np.int16).tobytes()
+            file.write(content)
             sounds.append(
                 Sound(
                     name=name,
@@ -113,6 +117,7 @@ def _build(clips: Sequence[Clip], synths: dict[str, int], base: Path) -> None:
                     start=at,
                     length=len(sounding),
                     level_dbfs=round(active_dbfs(sounding), 2),
+                    mark=heard.mark_of(content),
                 )
             )
             at += len(sounding)

@@ -5,7 +5,7 @@ compared event by event. Each track is a WAV with its truth beside it as JSON.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,13 @@ from agent.errors import FieldError
 from agent.features import Float32
 from agent.fields import Fields
 from agent.wav import write_wav
+from model_export import heard
 from model_export.datasets import SAMPLE_RATE
 from model_export.errors import DataError
 from model_export.mixing import faded_to, mixed
 from model_export.store import Sound, Store, repeated
 
-TRUTH_SCHEMA = 1
+TRUTH_SCHEMA = 2
 EVENT_S: Final = 12.0
 SHORTEST_GAP_S: Final = 30.0
 CONFUSER_S: Final = 8.0
@@ -30,6 +31,8 @@ FAR_HZ: Final = 1_200.0
 SAW_LEVELS_DB: Final = (20.0, 10.0, 5.0, 0.0, -5.0, -10.0)
 ENGINE_LEVELS_DB: Final = (20.0, 10.0, 0.0, -5.0)
 CONFUSER_DB: Final = 10.0
+_PLACES: Final = ("forest", "jungle", "wind", "sea_waves", "crickets")
+"""Backgrounds that are a place, not something that comes near."""
 _PEAK = 0.95
 _JOIN_S = 0.5
 
@@ -62,6 +65,8 @@ class Truth:
     """`10 dB`, `far`, or nothing."""
     duration_s: float
     events: tuple[TrueEvent, ...]
+    marks: Mapping[str, str]
+    """Mark -> name of every clip and recording in it, the forest too (`model_export/heard.py`)."""
 
     def to_json(self) -> str:
         """Return the text of the truth file."""
@@ -84,6 +89,7 @@ class Truth:
                 _event(Fields(value, f"events.{number}"))
                 for number, value in enumerate(fields.sequence("events", longest=100_000))
             ),
+            marks={mark: str(name) for mark, name in fields.mapping("marks").items()},
         )
         fields.done()
         return truth
@@ -110,6 +116,8 @@ class Ground:
     names: tuple[str, ...]
     starts: tuple[int, ...]
     """Sample at which each recording begins."""
+    marks: Mapping[str, str]
+    """Of all its recordings."""
 
     @classmethod
     def of(cls, store: Store, forests: Sequence[Sound]) -> "Ground":
@@ -128,7 +136,7 @@ class Ground:
             total[at : at + len(piece)] += piece
             starts.append(at)
             at += len(piece) - fade
-        return cls(total, tuple(forest.name for forest in forests), tuple(starts))
+        return cls(total, tuple(forest.name for forest in forests), tuple(starts), marks_of(forests))
 
     def cut(self, start: int, length: int) -> Float32:
         """Return a part, beginning anew at the end."""
@@ -173,17 +181,33 @@ def build_tracks(
             truths.append(read_truth(path))
             continue
         found: tuple[TrueEvent, ...] = ()
+        clips: list[Sound] = []
         if snr_db is None:
             samples = ground.samples
         elif role == "confusers":
-            samples, found = _confusers(store, sounds, ground, snr_db, seed)
+            clips = confusers(sounds)
+            samples, found = _confusers(store, clips, ground, snr_db, seed)
         else:
-            samples, found = _events(store, sounds, ground, role, level, snr_db, events, seed)
-        truth = Truth(name=name, role=role, level=level, duration_s=len(samples) / SAMPLE_RATE, events=found)
+            clips = by_recording(sounds, role, events)
+            samples, found = _events(store, clips, ground, role, level, snr_db, seed)
+        truth = Truth(
+            name=name,
+            role=role,
+            level=level,
+            duration_s=len(samples) / SAMPLE_RATE,
+            events=found,
+            marks={**ground.marks, **marks_of(clips)},
+        )
         write_wav(path.with_suffix(".wav"), samples, SAMPLE_RATE)
         path.write_text(truth.to_json(), encoding="utf-8")
         truths.append(truth)
     return truths
+
+
+def marks_of(sounds: Sequence[Sound]) -> dict[str, str]:
+    """Return mark -> name of sounds and of the recordings that they come from."""
+    clips = {sound.mark: sound.name for sound in sounds if sound.mark}
+    return clips | {heard.group_mark(sound.group): sound.group for sound in sounds}
 
 
 def read_truth(path: Path) -> Truth:
@@ -224,21 +248,19 @@ def by_recording(sounds: Sequence[Sound], target: str, count: int) -> list[Sound
 
 def _events(
     store: Store,
-    sounds: Sequence[Sound],
+    clips: Sequence[Sound],
     ground: Ground,
     role: str,
     level: str,
     snr_db: float,
-    count: int,
     seed: int,
 ) -> tuple[Float32, tuple[TrueEvent, ...]]:
     """Return a soundscape with events of one label, far enough apart that one does not hide the next."""
     rng = np.random.default_rng([seed, len(role)])  # the same for every level of a label
     length = int(EVENT_S * SAMPLE_RATE)
-    clips = by_recording(sounds, role, count)
-    gaps = [int(rng.uniform(SHORTEST_GAP_S, SHORTEST_GAP_S + 10) * SAMPLE_RATE) for _ in range(count + 1)]
+    gaps = [int(rng.uniform(SHORTEST_GAP_S, SHORTEST_GAP_S + 10) * SAMPLE_RATE) for _ in range(len(clips) + 1)]
     shift = int(rng.integers(len(ground.samples)))
-    samples = ground.cut(shift, sum(gaps) + count * length)
+    samples = ground.cut(shift, sum(gaps) + len(clips) * length)
     found: list[TrueEvent] = []
     at = gaps[0]
     for clip, gap in zip(clips, gaps[1:], strict=True):
@@ -251,16 +273,21 @@ def _events(
     return samples, tuple(found)
 
 
-def _confusers(
-    store: Store, sounds: Sequence[Sound], ground: Ground, snr_db: float, seed: int
-) -> tuple[Float32, tuple[TrueEvent, ...]]:
-    """Return a soundscape in which every held-out confuser is heard once, one clip of each recording."""
-    rng = np.random.default_rng([seed, 99])
+def confusers(sounds: Sequence[Sound]) -> list[Sound]:
+    """Return one clip of each recording that is no saw, engine, rain or forest: machines, voices, animals, aircraft."""
     first: dict[str, Sound] = {}
     for sound in sorted(sounds, key=lambda sound: sound.name):
-        if sound.target in ("machine", "other"):
+        near = sound.target == "background" and sound.kind not in _PLACES and sound.length < 30 * SAMPLE_RATE
+        if sound.target in ("machine", "other") or (near and not sound.kind.startswith("synth-")):
             first.setdefault(sound.group, sound)
-    clips = [first[group] for group in sorted(first)]
+    return [first[group] for group in sorted(first)]
+
+
+def _confusers(
+    store: Store, clips: Sequence[Sound], ground: Ground, snr_db: float, seed: int
+) -> tuple[Float32, tuple[TrueEvent, ...]]:
+    """Return a soundscape in which every confuser is heard once."""
+    rng = np.random.default_rng([seed, 99])
     length, gap = int(CONFUSER_S * SAMPLE_RATE), int(CONFUSER_GAP_S * SAMPLE_RATE)
     shift = int(rng.integers(len(ground.samples)))
     samples = ground.cut(shift, len(clips) * (length + gap) + gap)

@@ -4,6 +4,7 @@ Keras 3 alone, so that any of its backends trains; only the export needs TensorF
 """
 
 import csv
+import functools
 import json
 import logging
 import math
@@ -26,9 +27,11 @@ Tensor: TypeAlias = Any
 
 log = logging.getLogger(__name__)
 
-_SECOND_LOOK = 3
-"""A shard is seen again so many shards later: making a mixture costs two thirds of learning from it."""
+_NEXT_LOOK = 3
+"""A shard is seen again so many shards later."""
 _NORM_BATCHES = 48
+_TILT = 1.0
+"""Spread of a tilt in log power: 4 dB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,12 +73,13 @@ def train(
 
     keras.utils.set_random_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    model = network.build(recipe.network, recipe.features, len(recipe.labels))
+    exported = network.build(recipe.network, recipe.features, len(recipe.labels))
+    model = network.with_kinds(exported, len(job.kinds))
     result = folder / "trained.npz"
     if result.is_file():
-        _load(result, model.variables)
-        return model
-    optimizer = _compile(model, recipe.training)
+        _load(result, exported.variables)
+        return exported
+    optimizer = _compile(model, recipe)
     checkpoint = folder / "checkpoint.npz"
     progress = Progress(budget_s=minutes * 60 if minutes else math.inf)
     if checkpoint.is_file():
@@ -87,12 +91,12 @@ def train(
         optimizer.build(model.trainable_variables)
     config = recipe.training
     n_shards = max(1, round(config.mixtures / config.shard))
-    n_steps = 2 * n_shards * config.shard // config.batch
+    n_steps = config.looks * n_shards * config.shard // config.batch
     bar = tqdm(total=n_steps, initial=progress.step, desc="training", unit="step", mininterval=5)
     started = now() - progress.elapsed_s
     step = progress.step
     for number, path in shards(job, range(progress.shard, n_shards), processes):
-        shard = _both(read_shard(path), job, number)
+        shard = _looked_at(read_shard(path), job, number, config.looks)
         rng = np.random.default_rng([recipe.seed, number])
         done = step / n_steps
         losses: list[float] = []
@@ -110,15 +114,15 @@ def train(
         _note(folder / "history.csv", number, step, mean_loss, rate(step, min(done, 1), config), elapsed_s)
         progress = Progress(shard=number + 1, step=step, elapsed_s=elapsed_s, budget_s=progress.budget_s)
         _save(checkpoint, [*model.variables, *optimizer.variables], progress)
-        if number >= _SECOND_LOOK:
-            (path.parent / path.name.replace(f"{number:05d}", f"{number - _SECOND_LOOK:05d}")).unlink(missing_ok=True)
+        last_looked_at = number - _NEXT_LOOK * (config.looks - 1)
+        (path.parent / path.name.replace(f"{number:05d}", f"{last_looked_at:05d}")).unlink(missing_ok=True)
         if done >= 1:
             break
     bar.close()
     optimizer.finalize_variable_values(model.trainable_variables)
-    network.measure_norms(model, _plain_batches(job, progress.shard - 1, config.batch))
-    _save(result, model.variables, progress)
-    return model
+    network.measure_norms(exported, _plain_batches(job, progress.shard - 1, config.batch))
+    _save(result, exported.variables, progress)
+    return exported
 
 
 def rate(step: int, done: float, config: TrainConfig) -> float:
@@ -127,7 +131,8 @@ def rate(step: int, done: float, config: TrainConfig) -> float:
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-def _compile(model: network.KerasModel, config: TrainConfig) -> Optimizer:
+def _compile(model: network.KerasModel, recipe: Recipe) -> Optimizer:
+    config = recipe.training
     optimizer = keras.optimizers.AdamW(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -136,21 +141,27 @@ def _compile(model: network.KerasModel, config: TrainConfig) -> Optimizer:
         ema_momentum=config.ema if config.ema > 0 else 0.99,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer=optimizer, loss=weighted_loss)
+    loss = functools.partial(weighted_loss, n_labels=len(recipe.labels), kinds_weight=recipe.network.kinds_weight)
+    model.compile(optimizer=optimizer, loss=loss)
     return optimizer
 
 
-def weighted_loss(targets: Tensor, logits: Tensor) -> Tensor:
-    """Return binary cross-entropy, each element by its own weight.
+def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: float = 0.0) -> Tensor:
+    """Return the mean binary cross-entropy of the labels, each by its own weight, plus that of the kinds, summed.
 
     Args:
-        targets: shape (n, 2 x n_labels): the labels, then their weights.
-        logits: shape (n, n_labels).
+        targets: shape (n, 2 x n_labels + n_kinds): the labels, their weights, and which kinds are there.
+        logits: shape (n, n_labels + n_kinds).
+        n_labels: how many of them are labels.
+        kinds_weight: of the second head.
     """
-    n_labels = logits.shape[-1]
-    labels, weights = targets[:, :n_labels], targets[:, n_labels:]
-    entropy = keras.ops.softplus(logits) - labels * logits
-    return keras.ops.mean(entropy * weights, axis=-1)
+    labels, weights, kinds = targets[:, :n_labels], targets[:, n_labels : 2 * n_labels], targets[:, 2 * n_labels :]
+    entropy = keras.ops.softplus(logits[:, :n_labels]) - labels * logits[:, :n_labels]
+    loss = keras.ops.mean(entropy * weights, axis=-1)
+    if logits.shape[-1] > n_labels:
+        named = logits[:, n_labels:]
+        loss = loss + kinds_weight * keras.ops.sum(keras.ops.softplus(named) - kinds * named, axis=-1)
+    return loss
 
 
 def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
@@ -164,14 +175,16 @@ def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path
         log.warning("alpha %g has no weights here: training starts from random ones", recipe.network.alpha)
 
 
-def _both(shard: Shard, job: MixJob, number: int) -> Shard:
-    """Return a shard together with the one whose second look is due."""
-    # the first shards have no forerunner: they are themselves seen twice
-    again = read_shard(make_shard(job, number - _SECOND_LOOK)) if number >= _SECOND_LOOK else shard
+def _looked_at(shard: Shard, job: MixJob, number: int, looks: int) -> Shard:
+    """Return a shard together with those whose next look is due."""
+    # the first shards have no forerunners: they are themselves seen again
+    earlier = [number - _NEXT_LOOK * look for look in range(1, looks)]
+    due = [shard, *(read_shard(make_shard(job, one)) if one >= 0 else shard for one in earlier)]
     return Shard(
-        np.concatenate([shard.windows, again.windows]),
-        np.concatenate([shard.labels, again.labels]),
-        np.concatenate([shard.weights, again.weights]),
+        np.concatenate([one.windows for one in due]),
+        np.concatenate([one.labels for one in due]),
+        np.concatenate([one.weights for one in due]),
+        np.concatenate([one.kinds for one in due]),
     )
 
 
@@ -188,6 +201,7 @@ def _batch(
     shard: Shard, chosen: np.ndarray[Any, np.dtype[np.int64]], config: TrainConfig, rng: np.random.Generator
 ) -> tuple[Float32, Float32]:
     windows, labels, weights = shard.windows[chosen], shard.labels[chosen], shard.weights[chosen]
+    kinds = shard.kinds[chosen]
     labels = labels * (1 - 2 * config.label_smoothing) + config.label_smoothing
     share = np.where(rng.random(len(chosen)) < config.mixup_share, rng.beta(0.4, 0.4, len(chosen)), 1.0)
     share = share.astype(np.float32)
@@ -195,11 +209,14 @@ def _batch(
     kept = share[:, None]
     windows = windows * kept[..., None] + windows[other] * (1 - kept[..., None])
     labels = labels * kept + labels[other] * (1 - kept)
+    kinds = kinds * kept + kinds[other] * (1 - kept)
     # a blend with something of which nothing is known is not known either
     weights = np.where(kept < 1, np.minimum(weights, weights[other]), weights)
     for idx in np.flatnonzero(rng.random(len(chosen)) < config.mask_share):
         _blank(windows[idx], rng)
-    return windows[..., None], np.concatenate([labels, weights], axis=1)
+    for idx in np.flatnonzero(rng.random(len(chosen)) < config.tilt_share):
+        _tilt(windows[idx], rng)
+    return windows[..., None], np.concatenate([labels, weights, kinds], axis=1)
 
 
 def _blank(window: Float32, rng: np.random.Generator) -> None:
@@ -213,6 +230,14 @@ def _blank(window: Float32, rng: np.random.Generator) -> None:
         width = int(rng.integers(3, max(4, n_frames // 6)))
         start = int(rng.integers(n_frames - width))
         window[start : start + width] = 0.0
+
+
+def _tilt(window: Float32, rng: np.random.Generator) -> None:
+    """Give a window another frequency response: in log-mel that is a sum, and the window's mean stays taken away."""
+    n_mels = window.shape[1]
+    n_knots = int(rng.integers(2, 7))
+    curve = np.interp(np.arange(n_mels), np.linspace(0, n_mels - 1, n_knots), rng.normal(0, _TILT, n_knots))
+    window += (curve - curve.mean()).astype(np.float32)
 
 
 def _plain_batches(job: MixJob, number: int, batch: int) -> list[Float32]:

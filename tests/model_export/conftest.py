@@ -23,12 +23,10 @@ def recipe_document() -> dict[str, object]:
         "labels": ["chainsaw", "engine", "storm"],
         "stride_s": 1.5,
         "split": {
-            "fold": "",
+            "folds": 2,
+            "fold": 1,
             "fold_dataset": "esc50",
-            "test_groups": ["forest-test"],
-            "train_groups": ["forest-train"],
-            "validation_groups": ["forest-validation"],
-            "test_share": 0.3,
+            "fold_groups": {"forest-test": 1, "forest-train": 2, "forest-validation": 2},
             "validation_share": 0.2,
         },
         "synth": {"saw": 4, "engine": 4, "insects": 2, "rain": 2},
@@ -61,6 +59,11 @@ def recipe_document() -> dict[str, object]:
             "label_smoothing": 0.02,
             "mixup_share": 0.1,
             "mask_share": 0.3,
+        },
+        "decision": {
+            "chainsaw": {"hits": 2, "of": 3},
+            "engine": {"hits": 2, "of": 3},
+            "borne": {"forest": 0.1, "confusers": 0.5, "engines": 0.5},
         },
     }
 

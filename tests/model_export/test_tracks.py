@@ -7,9 +7,9 @@ import pytest
 
 from model_export.datasets import read_sound
 from model_export.errors import DataError
-from model_export.evaluation import evaluate, parse_replay, table
+from model_export.evaluation import evaluate
 from model_export.store import Sound, Store, high_passed
-from model_export.tracks import Ground, build_tracks, by_recording, low_passed, read_truth
+from model_export.tracks import Ground, build_tracks, by_recording, confusers, low_passed, read_truth
 
 RATE = 16_000
 
@@ -109,27 +109,16 @@ def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
         evaluate(tmp_path / "none", tmp_path / "m.tflite")
 
 
-def test_what_the_agent_prints_is_read_by_track() -> None:
-    lines = [
-        '{"kind": "window", "path": "/x/a.wav", "end_s": 3.0, "scores": {}, "gated": true}',
-        '{"kind": "alert", "path": "/x/b.wav", "label": "chainsaw", "onset_s": 1.0, "raised_s": 5.5, "score": 0.9}',
-        '{"kind": "summary", "audio_s": 60.0, "cpu_s": 0.1}',
-    ]
-    heard, summary = parse_replay(lines, ["a", "b"])
-    assert len(heard["a"].windows) == 1
-    assert heard["b"].alerts[0].raised_s == 5.5
-    assert summary == {"audio_s": 60.0, "cpu_s": 0.1}
+def test_a_track_says_which_recordings_are_in_it(folder: Path) -> None:
+    truth = read_truth(folder / "chainsaw_+10dB.json")
+    names = set(truth.marks.values())
+    assert {event.recording for event in truth.events} <= names
+    assert "forest-test" in names
+    assert "saw7" in names or len({event.recording for event in truth.events}) < 8
 
 
-def test_the_table_names_level_interval_and_rate() -> None:
-    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
-    row = {"label": "chainsaw", "events": 4, "recordings": 2, "recall": interval, "median_delay_s": 4.5}
-    document = {
-        "recall": [{**row, "level": "far"}, {**row, "level": "-10 dB"}, {**row, "level": "20 dB"}],
-        "false_alerts": [{"on": "background", "label": "engine", "count": 1, "hours": 2.0, **interval}],
-        "gate": [{"track": "background", "windows": 9, "gated_share": 0.6}],
-    }
-    text = table(document)
-    assert "| chainsaw | 20 dB | 2 of 4 (from 2 recordings) | 0.50 (0.25 – 0.75) | 4.5 s |" in text
-    assert text.index("20 dB") < text.index("-10 dB") < text.index("far")
-    assert "kept 60 % of the forest's windows" in text
+def test_confusers_are_one_clip_of_each_recording_and_no_forest(sounds: list[Sound]) -> None:
+    chosen = confusers(sounds)
+    assert len({sound.group for sound in chosen}) == len(chosen)
+    assert {sound.target for sound in chosen} == {"machine", "background"}
+    assert not [sound for sound in chosen if sound.kind == "forest"]

@@ -38,7 +38,20 @@ def test_the_loss_is_the_textbook_one_and_knows_weights() -> None:
     targets = np.array([[1.0, 0.0, 1.0, 1.0, 0.5, 0.0]], np.float32)
     scores = 1 / (1 + np.exp(-logits[0]))
     expected = (-np.log(scores[0]) - 0.5 * np.log(1 - scores[1])) / 3
-    assert float(keras.ops.convert_to_numpy(weighted_loss(targets, logits))[0]) == pytest.approx(expected, rel=1e-5)
+    assert float(keras.ops.convert_to_numpy(weighted_loss(targets, logits, 3))[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_second_head_adds_its_own_loss() -> None:
+    import keras
+
+    from model_export.training import weighted_loss
+
+    logits = np.array([[0.0, 0.0, 0.0, 1.5, -2.0]], np.float32)
+    targets = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]], np.float32)
+    scores = 1 / (1 + np.exp(-logits[0, 3:]))
+    expected = 0.5 * (-np.log(scores[0]) - np.log(1 - scores[1]))
+    found = keras.ops.convert_to_numpy(weighted_loss(targets, logits, 3, 0.5))
+    assert float(found[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_pretrained_weights_start_as_the_same_function(weights_file: Path) -> None:
