@@ -138,3 +138,66 @@ def test_a_tiny_model_goes_all_the_way(
     assert main(["export-tflite", *common, "--processes", "0", "--out", str(out)]) == 0
     assert out.read_bytes() == shipped
     assert len(history.read_text().splitlines()) == 6
+
+
+def test_two_folds_are_judged_as_strangers(
+    data: Path,
+    document: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """crossval: trained, heard, judged by each other's thresholds, written down; the second time nothing is done."""
+    from agent.manifest import load_model
+    from model_export import evaluation, export, pipeline, tracks, training
+    from model_export.__main__ import main
+
+    monkeypatch.setattr(export, "LOWEST_AGREEMENT", 0.0)
+    monkeypatch.setattr(pipeline, "_REPRESENTATIVE", 20)
+    monkeypatch.setattr(pipeline, "_PARITY", 10)
+    real_tracks = tracks.build_tracks
+    monkeypatch.setattr(tracks, "build_tracks", lambda *args: real_tracks(*args, events=2))
+    document["training"] = {**document["training"], "mixtures": 128, "looks": 1}  # type: ignore[dict-item]  # a mapping
+    document["network"] = {**document["network"], "kinds_weight": 0.05}  # type: ignore[dict-item]  # a mapping
+    document["split"] = {**document["split"], "validation_share": 0, "fold": 0}  # type: ignore[dict-item]  # a mapping
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(document))
+    common = ["--data", str(data), "--recipe", str(recipe), "--cache", str(tmp_path / "cache")]
+    kept, page, rules = (tmp_path / name for name in ("kept.json", "page.html", "recipe.rules.json"))
+    command = ["crossval", *common, "--processes", "0", "--json", str(kept), "--html", str(page), "--rules", str(rules)]
+    assert main(command) == 0
+    found = evaluation.Evaluation.from_json(kept.read_text())
+    assert {track.fold for track in found.tracks} == {1, 2}
+    assert len(found.tracks) == 26
+    recordings = [
+        {e.recording for track in found.tracks if track.fold == fold for e in track.events} for fold in (1, 2)
+    ]
+    assert recordings[0].isdisjoint(recordings[1])
+    assert "times real time" in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+
+    # each fold was judged by thresholds that it did not choose
+    folds = found.facts["fold 1"]["rules"], found.facts["fold 2"]["rules"]
+    ruled = sorted((tmp_path / "cache").glob("tiny-*/ruled.json"))
+    assert [dict(load_model(path.with_suffix(".tflite"))[0].rules)["chainsaw"].threshold for path in ruled] in (
+        [fold["chainsaw"]["threshold"] for fold in folds],
+        [fold["chainsaw"]["threshold"] for fold in reversed(folds)],
+    )
+
+    # again: nothing is trained, nothing is heard anew
+    monkeypatch.setattr(training, "train", pytest.fail)
+    monkeypatch.setattr(evaluation, "listen", pytest.fail)
+    assert main(command) == 0
+    assert evaluation.Evaluation.from_json(kept.read_text()) == found
+
+    # a fold's model refuses the other fold's tracks, which taught it
+    (other,) = {path.parent for path in (tmp_path / "cache").glob("tracks-2-*/background.json")}
+    (first,) = {
+        path.with_suffix(".tflite")
+        for path in ruled
+        if load_model(path.with_suffix(".tflite"))[0].recipe["split"]["fold"] == 1
+    }
+    assert main(["evaluate", "--tracks", str(other), "--model", str(first)]) == 2
+    assert "measure its memory" in capsys.readouterr().err
+    assert main(["crossval", *common, "--folds", "1"]) == 2
+    assert "one fold alone" in capsys.readouterr().err
