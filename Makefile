@@ -78,7 +78,7 @@ evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agen
 	@mkdir -p var/evaluation
 	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
 		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
-		--markdown var/evaluation/crossval.md --rules var/evaluation/rules.json
+		--markdown var/evaluation/crossval.md --gate --rules var/evaluation/rules.json
 
 release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse than the SHIPPED one? Then exit 1
 	@$(DEV)/bin/python -m model_export release-check --shipped $(SHIPPED) --candidate var/evaluation/crossval.json

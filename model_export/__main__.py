@@ -137,6 +137,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every track's outcome here")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots and playable spectrograms")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here too")
+    parser.add_argument("--gate", action="store_true", help="what each ingredient of the gate saves and costs, too")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="yamnet.tflite and its class map: side by side")
 
 
@@ -286,11 +287,15 @@ def _kept(path: Path) -> "Evaluation":
 
 def _write_report(kept: "Evaluation", folders: dict[int, Path], options: argparse.Namespace, cache: Path) -> None:
     """Print the tables, and write them as asked for."""
-    from model_export import report, summary
+    from agent.gate import GateConfig
+    from model_export import evaluation, gating, report, summary
 
     figures = summary.summarise(kept)
     peers = _peers(folders, options.peers, cache) if options.peers else []
     text = f"{summary.table(figures)}\n\n{summary.details(figures)}\n"
+    if options.gate:
+        told = [evaluation.read_truths(folder) for folder in folders.values()]
+        text += f"\n{gating.table(gating.rows(list(folders.values()), told, GateConfig()))}\n"
     if peers:
         text += f"\n{summary.side_by_side([(kept.name, figures), *peers])}\n"
     speed = figures["speed"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.decide import LabelRule
 from agent.errors import FieldError
 from agent.fields import Fields
-from agent.manifest import Manifest, load_model, manifest_path
+from agent.manifest import load_model, manifest_path
 from model_export import evaluation, pipeline, split, tracks
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, Judged
@@ -118,23 +118,12 @@ def rules_of(folds: Sequence[Fold], recipe: Recipe) -> dict[str, LabelRule]:
     axis: Axis | None = None
     for fold in folds:
         manifest, _ = load_model(fold.candidate)
-        own = axis_of(manifest)
         # the folds' outputs are quantised each in its own way: the first one's steps serve all
-        axis = axis or own
+        axis = axis or Axis.of(manifest)
         answered += answers(evaluation.read_truths(fold.tracks), fold.scores, axis, fold.number)
     if axis is None:
         raise DataError("no fold was given")
     return choose(answered, recipe.decision, axis)
-
-
-def axis_of(manifest: Manifest) -> Axis:
-    """Return how to read a model's windows."""
-    return Axis(
-        labels=manifest.labels,
-        scores=manifest.score_table(),
-        stride_s=manifest.stride_s,
-        window_s=manifest.features.window_samples / manifest.features.sample_rate,
-    )
 
 
 def answers(truths: Sequence[tracks.Truth], scores: Mapping[str, Float64], axis: Axis, number: int) -> list[Answered]:

@@ -360,12 +360,7 @@ def evaluate(folder: Path, model: Path, *, fold: int = 0) -> tuple[Evaluation, d
     """
     truths = read_truths(folder)
     manifest, _ = load_model(model)
-    axis = Axis(
-        labels=manifest.labels,
-        scores=manifest.score_table(),
-        stride_s=manifest.stride_s,
-        window_s=manifest.features.window_samples / manifest.features.sample_rate,
-    )
+    axis = Axis.of(manifest)
     gated, cost = listen(folder, truths, model)
     everything, cost_open = listen(folder, truths, model, ["--no-gate"])
     rules = dict(manifest.rules)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from agent import synth
 from agent.decide import Decider, LabelRule
 from agent.features import FeatureConfig, Float32, log_mel, window_features
+from agent.manifest import Manifest
 from model_export.datasets import SAMPLE_RATE
 from model_export.mixing import mixed
-from model_export.recipe import DecisionConfig, Recipe
+from model_export.recipe import DecisionConfig
 from model_export.store import Sound, Store, repeated
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,16 @@ class Axis:
     stride_s: float
     window_s: float
 
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Axis":
+        """Return how to read a model's windows."""
+        return cls(
+            labels=manifest.labels,
+            scores=manifest.score_table(),
+            stride_s=manifest.stride_s,
+            window_s=manifest.features.window_samples / manifest.features.sample_rate,
+        )
+
     def hours(self, n_windows: int) -> float:
         """Return how long so many strides last."""
         return n_windows * self.stride_s / 3_600
@@ -87,12 +98,6 @@ class Axis:
                 if detection.opens and detection.alert
             ]
         return found
-
-
-def axis_of(recipe: Recipe, scores: Float64) -> Axis:
-    """Return how to read a recipe's windows."""
-    window_s = recipe.features.window_samples / recipe.features.sample_rate
-    return Axis(labels=recipe.labels, scores=scores, stride_s=recipe.stride_s, window_s=window_s)
 
 
 def choose(answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -> dict[str, LabelRule]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.decide import LabelRule
 from agent.errors import ModelError
@@ -162,7 +161,7 @@ def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | Non
         versions=converting.versions(),
         licence=card.LICENCE,
     )
-    rules, counted = _operating_point(work, small, manifest.score_table(), rules)
+    rules, counted = _operating_point(work, small, operating.Axis.of(manifest), rules)
     marks = tracks.marks_of(work.sounds(split.TRAIN, with_synth=False))
     metrics = {
         "parity": asdict(found),
@@ -178,7 +177,7 @@ def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | Non
 
 
 def _operating_point(
-    work: Work, model: "Int8Model", scores: NDArray[np.float64], rules: Mapping[str, LabelRule] | None
+    work: Work, model: "Int8Model", axis: operating.Axis, rules: Mapping[str, LabelRule] | None
 ) -> tuple[Mapping[str, LabelRule], dict[str, dict[str, float]]]:
     """Return the rules, and what they raise on validation sound where they come from it."""
     if rules is not None:
@@ -194,7 +193,6 @@ def _operating_point(
         alerted = {label: operating.rule_at(operating.FALLBACK, *of) for label, of in recipe.decision.of.items()}
         return {label: alerted.get(label, operating.SILENT) for label in recipe.labels}, {}
     log.info("choosing thresholds")
-    axis = operating.axis_of(recipe, scores)
     answered = [
         operating.Answered(
             name=stream.name,
