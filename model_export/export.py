@@ -173,14 +173,20 @@ def agreement(scores: NDArray[np.float64], wanted: NDArray[np.float64]) -> float
     return float(((scores > 0.5) == (wanted > 0.5)).all(axis=1).mean())
 
 
-def check(small: Int8Model, found: Parity) -> None:
-    """Raise ExportError if the model must not be shipped."""
-    if len(small.content) > LARGEST_MODEL_BYTES:
-        raise ExportError(f"the model has {len(small.content)} bytes, expected at most {LARGEST_MODEL_BYTES}")
-    if found.int8_agreement < LOWEST_AGREEMENT:
+def check(n_bytes: int, agreement: float, n_windows: int) -> None:
+    """Raise ExportError if the model must not be shipped.
+
+    Args:
+        n_bytes: size of the file.
+        agreement: share of windows on which int8 and Keras say the same labels.
+        n_windows: of how many.
+    """
+    if n_bytes > LARGEST_MODEL_BYTES:
+        raise ExportError(f"the model has {n_bytes} bytes, expected at most {LARGEST_MODEL_BYTES}")
+    if agreement < LOWEST_AGREEMENT:
         raise ExportError(
-            f"int8 agrees with Keras on {100 * found.int8_agreement:.1f} % of {found.windows} held-out windows, "
-            f"expected at least {100 * LOWEST_AGREEMENT:.0f} %; use a larger or more varied representative set"
+            f"int8 agrees with Keras on {100 * agreement:.1f} % of {n_windows} windows, expected at least "
+            f"{100 * LOWEST_AGREEMENT:.0f} %; use a larger or more varied representative set"
         )
 
 

@@ -121,8 +121,7 @@ def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | Non
         model: what was trained on them.
         rules: the cross-validated operating point; None: from the recipe's validation sound, if it spares any.
 
-    Raises:
-        ExportError: the int8 model disagrees with the network, or is too large.
+    Whether it may be shipped is asked by `ship`: a fold's model is judged as it is.
     """
     from model_export import export as converting
 
@@ -140,7 +139,6 @@ def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | Non
         model, floating, small, _windows(work, split.TEST if strangers else split.TRAIN, _PARITY, salt=2)
     )
     log.info("and on %.2f %% of as many mixtures as hard as those of training", 100 * hard.int8_agreement)
-    converting.check(small, found)
     golden = small.input.to_bytes(converting.golden_windows(recipe.features))
     manifest = Manifest(
         name=recipe.name,
@@ -264,12 +262,15 @@ def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
     """Put model, manifest and card in place, the manifest last: until then the old pair or a refusal, never a mixture.
 
     Raises:
-        ExportError: the agent itself does not accept the candidate.
+        ExportError: int8 disagrees with the network, the file is too large, or the agent does not accept it.
     """
     from agent.classify import load_classifier
+    from model_export import export as converting
 
     try:
         manifest, content = load_model(candidate)
+        parity: Any = manifest.metrics["parity"]
+        converting.check(len(content), parity["int8_agreement"], parity["windows"])
         load_classifier(manifest, content)
     except ModelError as error:
         raise ExportError(f"the agent refuses the new model: {error}") from error
