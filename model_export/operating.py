@@ -33,7 +33,7 @@ Float64 = NDArray[np.float64]
 LOWEST, FALLBACK, HIGHEST = 0.3, 0.9, 0.995
 SILENT: Final = LabelRule(alert=False, threshold=0.8, release=0.6)
 """The rule of a label that is heard and not reported."""
-_TAIL = 20
+_TAIL = 10
 """Highest moments that the tail is read from."""
 _APART_S = 30.0
 """Moments closer than this are one."""

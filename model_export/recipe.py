@@ -172,8 +172,9 @@ class DecisionConfig:
 
     of: Mapping[str, tuple[int, int]] = field(default_factory=lambda: {"chainsaw": (2, 3), "engine": (2, 3)})
     """Label -> hits, and among how many recent windows; a label that is not named is heard and not reported."""
-    borne: Mapping[str, float] = field(default_factory=lambda: {"forest": 0.1, "confusers": 0.5, "engines": 0.5})
-    """False alerts of one label an hour that are borne, by what is heard."""
+    borne: Mapping[str, float] = field(default_factory=lambda: {"forest": 1.0, "confusers": 1.0, "engines": 1.0})
+    """False alerts of one label an hour that are borne, by what is heard, as the tail expects them; on forest that was
+    heard, none."""
 
     @classmethod
     def parse(cls, fields: Fields) -> "DecisionConfig":
