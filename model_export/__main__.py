@@ -180,15 +180,14 @@ def export_command(options: argparse.Namespace) -> int:
 
 def whole_command(options: argparse.Namespace) -> int:
     """Train, convert, evaluate on the fold that was held out, if any, and ship."""
-    from model_export import evaluation, pipeline, split, summary, tracks
+    from model_export import evaluation, pipeline, summary
 
     work = _work(options)
     candidate = _candidate(work, options)
     kept: evaluation.Evaluation | None = None
     if work.recipe.split.fold:
-        folder = pipeline.tracks_folder(work)
-        tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
-        kept, _ = evaluation.evaluate(folder, candidate, fold=work.recipe.split.fold)
+        folder, _ = pipeline.held_out_tracks(work)
+        kept = evaluation.evaluate(folder, candidate, fold=work.recipe.split.fold)
     elif options.evaluation:
         kept = _kept(options.evaluation)
     if kept is not None:
@@ -238,7 +237,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.model}: there is no model; make one with `make export-tflite DATA=folder`")
     if not options.trained_on_them:
         evaluation.refuse_known(options.model, evaluation.read_truths(options.tracks))
-    kept, _ = evaluation.evaluate(options.tracks, options.model)
+    kept = evaluation.evaluate(options.tracks, options.model)
     _write_report(kept, {0: options.tracks}, options, Path("var/peers"))
     return 0
 

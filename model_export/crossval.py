@@ -19,7 +19,7 @@ from agent.decide import LabelRule
 from agent.errors import FieldError
 from agent.fields import Fields
 from agent.manifest import load_model, manifest_path
-from model_export import evaluation, pipeline, split, tracks
+from model_export import evaluation, pipeline, tracks
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, Judged
 from model_export.operating import SILENT, Answered, Axis, choose
@@ -100,8 +100,7 @@ def _fold(recipe: Recipe, data: Path, cache: Path, number: int, train: Callable[
     log.info("fold %d", number)
     work = pipeline.prepare(recipe, data, cache)
     candidate = train(work)
-    folder = pipeline.tracks_folder(work)
-    truths = tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
+    folder, truths = pipeline.held_out_tracks(work)
     kept = work.folder / "scores.npz"
     if not kept.is_file():
         heard, _ = evaluation.listen(folder, truths, candidate, ["--no-gate"])
@@ -153,7 +152,7 @@ def _judged(fold: Fold, rules: Mapping[str, LabelRule]) -> Evaluation:
     pipeline.write_whole(ruled, content)
     pipeline.write_whole(manifest_path(ruled), text.encode())
     kept.unlink(missing_ok=True)
-    found, _ = evaluation.evaluate(fold.tracks, ruled, fold=fold.number)
+    found = evaluation.evaluate(fold.tracks, ruled, fold=fold.number)
     pipeline.write_whole(kept, found.to_json().encode())
     return found
 

@@ -201,7 +201,7 @@ def judge(fold: int, truth: Truth, gated: Heard, everything: Heard, rules: dict[
     """
     scored, scored_open = score(gated.alerts, truth.events), score(everything.alerts, truth.events)
     ends: Float64 = axis.window_s + axis.stride_s * np.arange(len(gated.scores), dtype=np.float64)
-    inside = _inside(ends, truth.events, axis)
+    inside = within(ends, truth.events, axis.window_s)
     events = tuple(
         JudgedEvent(
             source=event.source,
@@ -242,11 +242,11 @@ def _false(alert: Raised, truth: Truth) -> FalseAlert:
     )
 
 
-def _inside(ends: Float64, events: Sequence[TrueEvent], axis: Axis) -> Bool:
-    """Say which windows lie wholly within an event, shape (n_windows,)."""
-    inside = np.zeros(len(ends), bool)
+def within(ends_s: Float64, events: Sequence[TrueEvent], window_s: float) -> Bool:
+    """Say which windows, by their ends, lie wholly within an event, shape (n_windows,)."""
+    inside = np.zeros(len(ends_s), bool)
     for event in events:
-        inside |= (ends - axis.window_s >= event.onset_s - 1e-6) & (ends <= event.offset_s + 1e-6)
+        inside |= (ends_s - window_s >= event.onset_s - 1e-6) & (ends_s <= event.offset_s + 1e-6)
     return inside
 
 
@@ -270,8 +270,8 @@ def _confusion(
     for event in truth.events:
         touched = (ends > event.onset_s) & (ends - axis.window_s < event.offset_s)
         free &= ~touched
-        within = (ends - axis.window_s >= event.onset_s - 1e-6) & (ends <= event.offset_s + 1e-6)
-        _count(found, event.label if event.label in ALERTED else "confuser", said[within])
+        inside = within(ends, [event], axis.window_s)
+        _count(found, event.label if event.label in ALERTED else "confuser", said[inside])
     _count(found, "forest", said[free])
     return found
 
@@ -297,7 +297,7 @@ def _calibration(scores: Float64, ends: Float64, truth: Truth, axis: Axis) -> di
         if label == "engine" and truth.role == "chainsaw":
             continue  # whether a saw is an engine is not asked
         own = [event for event in truth.events if event.label == label]
-        is_true = _inside(ends, own, axis)
+        is_true = within(ends, own, axis.window_s)
         touched = np.zeros(len(ends), bool)
         for event in own:
             touched |= (ends > event.onset_s) & (ends - axis.window_s < event.offset_s)
@@ -349,11 +349,8 @@ class Evaluation:
             raise DataError(f"is no kept evaluation: {error!r}; make it anew") from error
 
 
-def evaluate(folder: Path, model: Path, *, fold: int = 0) -> tuple[Evaluation, dict[str, Float64]]:
+def evaluate(folder: Path, model: Path, *, fold: int = 0) -> Evaluation:
     """Run the agent over a folder of tracks, gate on and gate off.
-
-    Returns:
-        The evaluation, and the scores of every window by track, gate off, for curves.
 
     Raises:
         DataError: there are no tracks, or the agent failed.
@@ -367,6 +364,4 @@ def evaluate(folder: Path, model: Path, *, fold: int = 0) -> tuple[Evaluation, d
     tracks = tuple(judge(fold, truth, gated[truth.name], everything[truth.name], rules, axis) for truth in truths)
     facts = {"model": manifest.digest, "rules": {label: asdict(rule) for label, rule in rules.items() if rule.alert}}
     costs = {**cost, **{f"open_{key}": value for key, value in cost_open.items()}}
-    return Evaluation(name=manifest.name, tracks=tracks, cost=costs, facts=facts), {
-        name: one.scores for name, one in everything.items()
-    }
+    return Evaluation(name=manifest.name, tracks=tracks, cost=costs, facts=facts)

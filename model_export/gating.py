@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from agent.features import Float32
 from agent.gate import Gate, GateConfig, Vad, webrtc_vad
 from model_export.datasets import SAMPLE_RATE, read_sound
+from model_export.evaluation import within
 from model_export.tracks import Truth
 
 Bool = NDArray[np.bool_]
@@ -86,9 +87,7 @@ def rows(folders: Sequence[Path], truths: Sequence[Sequence[Truth]], config: Gat
         ends_s = (np.arange(0, len(samples) - _WINDOW + 1, _STRIDE) + _WINDOW) / SAMPLE_RATE
         asked = np.ones(len(ends_s), bool)
         if truth.role == "chainsaw":
-            asked = np.zeros(len(ends_s), bool)
-            for event in truth.events:
-                asked |= (ends_s - 3.0 >= event.onset_s - 1e-6) & (ends_s <= event.offset_s + 1e-6)
+            asked = within(ends_s, truth.events, _WINDOW / SAMPLE_RATE)
         on = "forest" if truth.role == "background" else truth.level
         for variant in variants:
             vad = webrtc_vad(variant.config.vad_mode) if variant.with_vad else None

@@ -228,8 +228,7 @@ def _windows(work: Work, part: str, count: int, *, salt: int) -> Float32:
 
 def _heard_windows(work: Work, count: int) -> Float32:
     """Return windows of the held-out tracks, as many of each, half of them within events where there are any."""
-    folder = tracks_folder(work)
-    truths = tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
+    folder, truths = held_out_tracks(work)
     rng = np.random.default_rng(work.recipe.seed)
     length = work.recipe.features.window_samples
     windows: list[Float32] = []
@@ -249,6 +248,12 @@ def tracks_folder(work: Work) -> Path:
     names = sorted(clip.name for clip in split.part_of(work.clips, dict(work.parts), split.TEST))
     text = json.dumps([tracks.TRUTH_SCHEMA, datasets.digest_of(work.clips), names])
     return work.folder.parent / f"tracks-{work.recipe.split.fold}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def held_out_tracks(work: Work) -> tuple[Path, list[tracks.Truth]]:
+    """Return the tracks of the held-out fold, built unless they are there."""
+    folder = tracks_folder(work)
+    return folder, tracks.build_tracks(work.store, work.sounds(split.TEST, with_synth=False), folder)
 
 
 def with_figures(candidate: Path, figures: Mapping[str, Any]) -> None:
