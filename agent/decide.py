@@ -1,12 +1,17 @@
-"""When the model's answers become an alert: k of n windows over a threshold, with hysteresis and a refractory.
+"""When the model's answers become an alert: k of n windows, or many that lean one way; hysteresis and a refractory.
+
+A clear saw is raised by a few high windows within seconds. A saw of which no window is sure is raised by lasting: the
+mean of the log-odds over a longer while, which a bird or a creaking door does not keep up.
 
 The decider reads three things only: the model's output bytes, whether the gate passed the window, and the sample
 clock. The journal keeps exactly these, so that any night can be decided again with other rules.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,9 @@ from agent.fields import Fields
 Int8 = NDArray[np.int8]
 
 LARGEST_REFRACTORY_S = 30.0
+LOWEST_LOG_ODDS = -4.0
+"""What a window can say against a label at most: as much as one that was gated out, or lost."""
+_HIGHEST_LOG_ODDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +41,10 @@ class LabelRule:
     """Hits..."""
     of: int = 3
     """...among this many recent windows open an event; a window that was gated out is no hit."""
+    steady: float = 1.0
+    """Score whose log-odds the mean of the last windows must reach to open an event as well; 1: none opens so."""
+    steady_of: int = 8
+    """How many windows that mean is of; one that was gated out says as much against the label as any can."""
     refractory_s: float = 30.0
     """Seconds from one alert in which the label raises no other."""
     close_after_s: float = 6.0
@@ -48,6 +60,13 @@ class LabelRule:
             raise FieldError(
                 "release", f"is {self.release:g}, expected above 0 and at most threshold = {self.threshold:g}"
             )
+        if self.release > self.steady:
+            raise FieldError("release", f"is {self.release:g}, expected at most steady = {self.steady:g}")
+
+    @property
+    def looks_at(self) -> int:
+        """Return how many windows the rule looks back on."""
+        return max(self.of, self.steady_of) if self.steady < 1 else self.of
 
     @classmethod
     def parse(cls, fields: Fields) -> "LabelRule":
@@ -58,6 +77,9 @@ class LabelRule:
             "release": fields.number("release", 0.001, 0.9999),
             "hits": fields.integer("hits", 1, 100),
             "of": fields.integer("of", 1, 100),
+            # a manifest from before there was such a thing has none
+            "steady": fields.number("steady", 0.05, 1) if fields.has("steady") else 1.0,
+            "steady_of": fields.integer("steady_of", 1, 100) if fields.has("steady_of") else 8,
             "refractory_s": fields.number("refractory_s", 0, LARGEST_REFRACTORY_S),
             "close_after_s": fields.number("close_after_s", 0, 600),
             "longest_s": fields.number("longest_s", 1, 86_400),
@@ -91,7 +113,7 @@ class _LabelState:
     """What the decider remembers of one label."""
 
     recent: deque[tuple[int, int]]
-    """(end, output) of the last `of` windows; a gated-out window is below every hit."""
+    """(end, output) of the last windows, as many as the rule looks at; a gated-out window is below every hit."""
     quiet_from: int = 0
     """Sample clock of the last window that kept the event open."""
     raised: int | None = None
@@ -107,12 +129,15 @@ class _Bounds:
 
     threshold: int
     release: int
+    steady: float
+    """Sum of log-odds."""
     refractory: int
     close_after: int
     longest: int
 
 
 _MISS = -129  # below every int8
+_ROUNDING = 1e-9  # of a sum of a hundred log-odds
 
 
 @dataclass(slots=True)
@@ -128,17 +153,21 @@ class Decider:
     sample_rate: int
     _states: dict[str, _LabelState] = field(init=False)
     _bounds: dict[str, _Bounds] = field(init=False)
+    _log_odds: Sequence[float] = field(init=False)
+    """Of each output byte, and last of a window that nobody heard: so that the index -1 finds it."""
     _last_end: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Turn scores into bytes and seconds into samples, once."""
-        self._states = {label: _LabelState(deque(maxlen=self.rules[label].of)) for label in self.labels}
+        self._states = {label: _LabelState(deque(maxlen=self.rules[label].looks_at)) for label in self.labels}
         self._bounds = {label: self._bounds_of(self.rules[label]) for label in self.labels}
+        self._log_odds = (*(_log_odds(float(score)) for score in self.scores), LOWEST_LOG_ODDS)
 
     def _bounds_of(self, rule: LabelRule) -> _Bounds:
         return _Bounds(
             threshold=int(np.searchsorted(self.scores, rule.threshold)) - 128,
             release=int(np.searchsorted(self.scores, rule.release)) - 128,
+            steady=_log_odds(rule.steady) * rule.steady_of if rule.steady < 1 else math.inf,
             refractory=round(rule.refractory_s * self.sample_rate),
             close_after=round(rule.close_after_s * self.sample_rate),
             longest=round(rule.longest_s * self.sample_rate),
@@ -162,7 +191,7 @@ class Decider:
         detections: list[Detection] = []
         for label_idx, label in enumerate(self.labels):
             state = self._states[label]
-            state.recent.extend([(end, _MISS)] * min(lost, self.rules[label].of))
+            state.recent.extend([(end, _MISS)] * min(lost, self.rules[label].looks_at))
             output = _MISS if outputs is None else int(outputs[label_idx])
             state.recent.append((end, output))
             detection = self._decide(label, state, end, output)
@@ -188,14 +217,30 @@ class Decider:
 
     def _open(self, label: str, state: _LabelState, end: int) -> Detection | None:
         bounds, rule = self._bounds[label], self.rules[label]
-        hits = [(hit_end, output) for hit_end, output in state.recent if output >= bounds.threshold]
-        resting = state.raised is not None and end - state.raised < bounds.refractory
-        if len(hits) < rule.hits or resting:
+        if state.raised is not None and end - state.raised < bounds.refractory:
+            return None
+        skipped = max(0, len(state.recent) - rule.of)
+        hits = [window for window in islice(state.recent, skipped, None) if window[1] >= bounds.threshold]
+        if len(hits) < rule.hits:
+            hits = self._steady(state, rule, bounds)
+        if not hits:
             return None
         state.onset = max(0, hits[0][0] - self.stride)
         state.raised = state.quiet_from = end
         state.peak = max(output for _, output in hits)
         return self._detection(label, state, end, opens=True)
+
+    def _steady(self, state: _LabelState, rule: LabelRule, bounds: _Bounds) -> list[tuple[int, int]]:
+        """Return the windows that say so, where the last ones lean to the label by their mean; else none."""
+        if bounds.steady == math.inf:
+            return []
+        recent = list(state.recent)[-rule.steady_of :]
+        total = sum(self._log_odds[output + 128] for _, output in recent)
+        total += LOWEST_LOG_ODDS * (rule.steady_of - len(recent))
+        if total < bounds.steady - _ROUNDING:
+            return []
+        # the highest is at least the mean, and the mean at least the release: there is one
+        return [window for window in recent if window[1] >= bounds.release]
 
     def _close(self, label: str, state: _LabelState, end: int) -> Detection:
         detection = self._detection(label, state, end, opens=False)
@@ -213,3 +258,11 @@ class Decider:
             score=float(self.scores[state.peak + 128]),
             alert=self.rules[label].alert,
         )
+
+
+def _log_odds(score: float) -> float:
+    if score <= 0:
+        return LOWEST_LOG_ODDS
+    if score >= 1:
+        return _HIGHEST_LOG_ODDS
+    return min(max(math.log(score / (1 - score)), LOWEST_LOG_ODDS), _HIGHEST_LOG_ODDS)

@@ -23,7 +23,7 @@ Complex = NDArray[np.complex64]
 Response = NDArray[np.complex128]
 Generator = np.random.Generator
 
-SYNTH_VERSION = 1
+SYNTH_VERSION = 2
 """Goes up whenever the same seed would give another sound."""
 
 SAMPLE_RATE: Final = 16_000
@@ -77,11 +77,15 @@ class SawSetting:
     cut_share: float = 0.75
     """Share of throttle phases that are cuts."""
     idle_share: float = 0.1
-    """Share of phases at idle; what remains are short revs."""
+    """Share of phases at idle; what remains, but for the starts, are short revs."""
     wobble: float = 0.07
     """Relative swing of the speed in the wood, from load and hand."""
     wobble_hz: float = 2.2
     """How many such swings a second."""
+    sag: float = 0.0
+    """How far the speed slides within a cut, relative: it sinks as the wood closes, or rises as it gives way."""
+    start_share: float = 0.0
+    """Share of phases in which the starter cord is pulled."""
     spool_up_s: float = 0.2
     """Time constant of speeding up, seconds."""
     spool_down_s: float = 0.35
@@ -124,8 +128,11 @@ class SawSetting:
                 "SawSetting.cut_rpm",
                 f"is {self.cut_rpm:g}, expected idle {self.idle_rpm:g} < cut <= free {self.free_rpm:g}",
             )
-        if self.cut_share + self.idle_share > 1.0:
-            raise FieldError("SawSetting.idle_share", f"is {self.idle_share:g}, with cut_share it exceeds 1")
+        if self.cut_share + self.idle_share + self.start_share > 1.0:
+            raise FieldError(
+                "SawSetting.idle_share",
+                f"is {self.idle_share:g}, with cut_share and start_share it exceeds 1",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +219,8 @@ _SAW_BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "idle_share": (0, 1),
     "wobble": (0, 0.3),
     "wobble_hz": (0.1, 5),
+    "sag": (-0.5, 0.5),
+    "start_share": (0, 1),
     "spool_up_s": (0.03, 1),
     "spool_down_s": (0.05, 2),
     "strength_jitter": (0, 0.5),
@@ -500,9 +509,11 @@ def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[F
     while at < n_points:
         kind = rng.random()
         if kind < setting.cut_share:
-            phases = [(rng.uniform(0.7, 5.0), setting.cut_rpm * rng.uniform(0.94, 1.04), rng.uniform(0.7, 1.0))]
+            phases = _cut(setting, rng)
         elif kind < setting.cut_share + setting.idle_share:
             phases = [(rng.uniform(0.5, 2.5), setting.idle_rpm, 0.1)]
+        elif kind >= 1.0 - setting.start_share:
+            phases = _pulls(setting, rng)
         else:
             low = setting.idle_rpm + rng.uniform(0.0, 0.6) * (setting.cut_rpm - setting.idle_rpm)
             phases = [(rng.uniform(0.2, 0.8), setting.free_rpm, 0.45), (rng.uniform(0.15, 0.8), low, 0.15)]
@@ -514,6 +525,28 @@ def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[F
     return targets, loads
 
 
+def _cut(setting: SawSetting, rng: Generator) -> list[tuple[float, float, float]]:
+    """Return a cut as phases of seconds, speed and load: one, or many short ones that slide."""
+    seconds, rpm, load = rng.uniform(0.7, 5.0), setting.cut_rpm * rng.uniform(0.94, 1.04), rng.uniform(0.7, 1.0)
+    if setting.sag == 0.0:
+        return [(seconds, rpm, load)]
+    n_steps = max(1, round(seconds / 0.1))
+    return [(seconds / n_steps, rpm * (1.0 + slide), load) for slide in np.linspace(setting.sag, -setting.sag, n_steps)]
+
+
+def _pulls(setting: SawSetting, rng: Generator) -> list[tuple[float, float, float]]:
+    """Return pulls at the starter cord, the last of which catches."""
+    phases: list[tuple[float, float, float]] = []
+    for _ in range(int(rng.uniform(1.0, 5.0))):
+        phases.append((rng.uniform(0.2, 0.45), setting.idle_rpm * rng.uniform(0.35, 0.6), rng.uniform(0.3, 0.8)))
+        phases.append((rng.uniform(0.3, 1.0), 0.05 * setting.idle_rpm, 0.0))
+    return [
+        *phases,
+        (rng.uniform(0.3, 0.8), 0.8 * setting.free_rpm, 0.5),
+        (rng.uniform(0.3, 1.5), setting.idle_rpm, 0.1),
+    ]
+
+
 def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Float32, Float32, Float32, Float32]:
     """Return firing rate in hertz, load (0 to 1), loudness and the chain's hiss, relative, at every sample."""
     n_points = _control_points(n_samples)
@@ -523,7 +556,9 @@ def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Fl
     hunting = 0.012 * _wander(n_points, 8.0, _CONTROL_HZ, rng)
     rpm = _follow(targets, setting.spool_up_s, setting.spool_down_s)
     rpm = rpm * (1.0 + (0.2 + 0.8 * loads) * setting.wobble * bite + hunting)
-    rpm = rpm.clip(0.8 * setting.idle_rpm, 1.1 * setting.free_rpm)
+    # what runs does not stall; what is not started yet may stand still
+    slowest = 0.05 if setting.start_share > 0.0 else 0.8
+    rpm = rpm.clip(slowest * setting.idle_rpm, 1.1 * setting.free_rpm)
     loads = (loads * (1.0 - 0.15 * bite)).clip(0.05, 1.0)
     speed = rpm / setting.cut_rpm
     loudness = (0.25 + 0.75 * loads) * speed**0.7
@@ -689,37 +724,53 @@ def _gains(count: int, rng: Generator) -> tuple[float, ...]:
 
 
 def random_saw(rng: Generator) -> SawSetting:
-    """Return a saw of some make in somebody's hands, somewhere near by."""
-    cut_rpm = rng.uniform(6_500.0, 10_800.0)
-    cut_share = rng.uniform(0.2, 0.9)
-    scale = _log_uniform(0.7, 1.4, rng)
+    """Return a saw of some make in somebody's hands, somewhere near by: felling, limbing, idling or being started."""
+    cut_rpm = _log_uniform(6_100.0, 11_000.0, rng)
+    cut_share, idle_share, start_share = _work(rng)
+    scale = _log_uniform(0.6, 1.6, rng)
     return SawSetting(
-        idle_rpm=rng.uniform(2_500.0, 3_300.0),
+        idle_rpm=rng.uniform(2_400.0, 3_500.0),
         cut_rpm=cut_rpm,
-        free_rpm=min(cut_rpm * rng.uniform(1.1, 1.45), 14_000.0),
+        free_rpm=min(max(7_200.0, cut_rpm * rng.uniform(1.05, 1.5)), 14_000.0),
         cut_share=cut_share,
-        idle_share=rng.uniform(0.0, 0.5) * (1.0 - cut_share),
-        wobble=rng.uniform(0.015, 0.1),
-        wobble_hz=rng.uniform(0.4, 3.0),
-        spool_up_s=rng.uniform(0.08, 0.3),
-        spool_down_s=rng.uniform(0.15, 0.6),
-        strength_jitter=rng.uniform(0.02, 0.18),
-        timing_jitter=rng.uniform(0.002, 0.015),
-        four_stroking=rng.uniform(0.0, 0.7),
-        pulse_hz=_log_uniform(500.0, 1_600.0, rng),
-        tilt_db=rng.uniform(6.0, 14.0),
+        idle_share=idle_share,
+        start_share=start_share,
+        wobble=_log_uniform(0.01, 0.22, rng),
+        wobble_hz=_log_uniform(0.2, 4.0, rng),
+        sag=rng.uniform(-0.12, 0.2) if rng.random() < 0.6 else 0.0,
+        spool_up_s=_log_uniform(0.06, 0.6, rng),
+        spool_down_s=_log_uniform(0.12, 1.2, rng),
+        strength_jitter=rng.uniform(0.02, 0.25),
+        timing_jitter=_log_uniform(0.001, 0.02, rng),
+        four_stroking=rng.uniform(0.0, 0.9),
+        pulse_hz=_log_uniform(250.0, 2_200.0, rng),
+        tilt_db=rng.uniform(5.0, 18.0),
         resonances_hz=tuple(
-            scale * centre_hz * _log_uniform(0.8, 1.25, rng) for centre_hz in (380.0, 900.0, 1_900.0, 3_100.0)
+            scale * centre_hz * _log_uniform(0.7, 1.4, rng) for centre_hz in (380.0, 900.0, 1_900.0, 3_100.0)
         ),
-        resonance_gains=_gains(4, rng),
-        resonance_q=rng.uniform(2.0, 7.0),
-        exhaust_noise=_log_uniform(0.15, 0.8, rng),
-        chain_noise=_log_uniform(0.15, 0.9, rng),
-        chain_hz=rng.uniform(2_800.0, 6_000.0),
-        distance_m=_log_uniform(2.0, 60.0, rng),
-        reverb=rng.uniform(0.0, 0.6),
-        reverb_s=rng.uniform(0.15, 1.2),
+        resonance_gains=tuple(_log_uniform(0.15, 2.0, rng) for _ in range(4)),
+        resonance_q=_log_uniform(1.2, 9.0, rng),
+        exhaust_noise=_log_uniform(0.08, 1.3, rng),
+        chain_noise=_log_uniform(0.04, 1.1, rng),
+        chain_hz=rng.uniform(2_300.0, 6_500.0),
+        distance_m=_log_uniform(2.0, 90.0, rng),
+        reverb=rng.uniform(0.0, 0.7),
+        reverb_s=rng.uniform(0.15, 1.5),
     )
+
+
+def _work(rng: Generator) -> tuple[float, float, float]:
+    """Return the shares of cutting, idling and starting; what remains are revs."""
+    kind = rng.random()
+    if kind < 0.45:
+        cut_share = rng.uniform(0.5, 0.95)
+        return cut_share, rng.uniform(0.0, 0.5) * (1.0 - cut_share), 0.0
+    if kind < 0.8:
+        # limbing: the throttle is blipped from branch to branch
+        return rng.uniform(0.0, 0.3), rng.uniform(0.0, 0.25), 0.0
+    if kind < 0.92:
+        return rng.uniform(0.0, 0.3), rng.uniform(0.2, 0.5), 0.0
+    return rng.uniform(0.0, 0.3), rng.uniform(0.0, 0.3), rng.uniform(0.1, 0.4)
 
 
 def random_engine(rng: Generator) -> EngineSetting:

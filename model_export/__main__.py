@@ -317,10 +317,12 @@ def _peers(folders: dict[int, Path], peers: Path, cache: Path) -> "list[tuple[st
         (number, folder, yamnet_scores(peers, folder, cache / f"yamnet-{folder.name}.npz"))
         for number, folder in folders.items()
     ]
-    kept = evaluate_scores("YAMNet", folds, [(2, 3), (2, 4), (3, 5)])
+    kept = evaluate_scores("YAMNet", folds)
     rules = kept.facts["rules"]
     forms = ", ".join(
-        f"{label} {rule['threshold']:g} in {rule['hits']} of {rule['of']}" for label, rule in rules.items()
+        f"{label} {rule['threshold']:g} in {rule['hits']} of {rule['of']}"
+        + (f" means of {rule['mean_of']}" if rule["mean_of"] > 1 else "")
+        for label, rule in rules.items()
     )
     return [(f"YAMNet ({forms})", summary.summarise(kept))]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.manifest import Manifest
+from model_export.operating import words_of
 from model_export.summary import table
 
 LICENCE = "CC-BY-NC-4.0"
@@ -81,7 +82,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     metrics: Any = manifest.metrics
     evaluation = metrics.get("evaluation")
     rules = "; ".join(
-        f"{label} at {rule.threshold:g} in {rule.hits} of {rule.of} windows, one every {manifest.stride_s:g} s"
+        f"{label} at {words_of(rule)}, one every {manifest.stride_s:g} s"
         for label, rule in manifest.rules.items()
         if rule.alert
     )

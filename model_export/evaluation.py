@@ -183,7 +183,7 @@ def decided(scores: Float64, rules: dict[str, LabelRule], axis: Axis) -> Heard:
     alerts: list[Raised] = []
     for label, raised_s in axis.raised(outputs, gated, rules):
         row = round((raised_s - axis.window_s) / axis.stride_s)
-        recent = scores[max(0, row - rules[label].of + 1) : row + 1, axis.labels.index(label)]
+        recent = scores[max(0, row - rules[label].looks_at + 1) : row + 1, axis.labels.index(label)]
         alerts.append(Raised(label=label, raised_s=raised_s, onset_s=raised_s, score=float(np.nanmax(recent))))
     return Heard(tuple(alerts), scores)
 

@@ -2,9 +2,9 @@
 
 No recording of a saw is spared for this: thresholds follow from sound that holds none. For each label the lowest
 threshold is taken that raises no more than is borne on what was heard, and that is expected to raise no more in the
-hours to come. The second is read from the tail: of the highest k-of-n scores, one per half minute, the excess over a
-level falls exponentially (the tail of most score distributions; Pickands 1975 has the general form), so that a few
-minutes say what a few hours would.
+hours to come. The second is read from the tail of the highest scores, one per half minute: the excess over a high
+level has one form for most distributions (Pickands 1975), so that a few minutes say what a few hours would. Where a
+label may open by its steady mean as well as by k of n, either way is given half of what is borne.
 """
 
 import logging
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import synth
-from agent.decide import Decider, LabelRule
+from agent.decide import LOWEST_LOG_ODDS, Decider, LabelRule
 from agent.features import FeatureConfig, Float32, log_mel, window_features
 from agent.manifest import Manifest
 from model_export.datasets import SAMPLE_RATE
@@ -31,9 +31,11 @@ Int8 = NDArray[np.int8]
 Float64 = NDArray[np.float64]
 
 LOWEST, FALLBACK, HIGHEST = 0.3, 0.9, 0.995
+LOWEST_STEADY = 0.5
+"""What lasts must at least be more likely than not."""
 SILENT: Final = LabelRule(alert=False, threshold=0.8, release=0.6)
 """The rule of a label that is heard and not reported."""
-_TAIL = 10
+_TAIL = 20
 """Highest moments that the tail is read from."""
 _APART_S = 30.0
 """Moments closer than this are one."""
@@ -107,9 +109,17 @@ def choose(answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -
     }
 
 
-def rule_at(threshold: float, hits: int = 2, of: int = 3) -> LabelRule:
-    """Return a rule that opens at a threshold and holds an event open a logit below it."""
-    return LabelRule(threshold=round(threshold, 4), release=round(_shifted(threshold, -1.0), 4), hits=hits, of=of)
+def rule_at(threshold: float, hits: int = 2, of: int = 3, *, steady: float = 1.0, steady_of: int = 8) -> LabelRule:
+    """Return a rule that opens at a threshold, or by a steady mean, and holds an event open below either."""
+    release = min(_shifted(threshold, -1.0), steady)
+    return LabelRule(
+        threshold=round(threshold, 4),
+        release=math.floor(release * 10_000) / 10_000,
+        hits=hits,
+        of=of,
+        steady=round(steady, 4),
+        steady_of=steady_of,
+    )
 
 
 def false_alerts(answered: Answered, label: str, rule: LabelRule, axis: Axis) -> int:
@@ -122,19 +132,44 @@ def false_alerts(answered: Answered, label: str, rule: LabelRule, axis: Axis) ->
 
 def _choose(label: str, answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -> LabelRule:
     hits, of = decision.of[label]
+    steady_of = decision.steady_of.get(label)
+    ways = 1 if steady_of is None else 2
     judging = [one for one in answered if label in one.wrong]
-    expected = max((_expected_quiet(label, judging, role, decision, axis) for role in decision.borne), default=LOWEST)
+
+    def expected(statistic: Callable[[Int8], Float64], lowest: float) -> float:
+        """Return the score at which every role is expected to raise as often as is borne."""
+        rates = decision.borne.items()
+        return max(
+            lowest, *(_expected_quiet(label, judging, role, rate / ways, axis, statistic) for role, rate in rates)
+        )
+
+    def rule(threshold: float, steady: float) -> LabelRule:
+        if steady_of is None:
+            return rule_at(threshold, hits, of)
+        return rule_at(threshold, hits, of, steady=min(steady, HIGHEST), steady_of=steady_of)
+
+    low, steady_low = expected(lambda outputs: hit_logits(outputs, hits, of, axis), LOWEST), LOWEST_STEADY
+    if steady_of is not None:
+        steady_low = expected(lambda outputs: steady_logits(outputs, steady_of, axis), LOWEST_STEADY)
     for score in axis.scores:
         threshold = float(score)
-        if threshold < max(expected, LOWEST):
+        if threshold < low:
             continue
         if threshold > HIGHEST:
             break
-        if _borne(label, judging, rule_at(threshold, hits, of), decision, axis):
-            log.info("%s: %.3f in %d of %d (%.3f by the tail)", label, threshold, hits, of, expected)
-            return rule_at(threshold, hits, of)
+        # what the tail did not foresee raises both ways by as much
+        found = rule(threshold, _shifted(steady_low, _logit(threshold) - _logit(low)))
+        if _borne(label, judging, found, decision, axis):
+            log.info("%s: %s (%.3f by the tail)", label, words_of(found), low)
+            return found
     log.warning("%s: no threshold up to %.3f is quiet; that is taken", label, HIGHEST)
-    return rule_at(HIGHEST, hits, of)
+    return rule(HIGHEST, HIGHEST)
+
+
+def words_of(rule: LabelRule) -> str:
+    """Return a rule's two ways in words."""
+    hits = f"{rule.threshold:.3f} in {rule.hits} of {rule.of} windows"
+    return hits if rule.steady == 1.0 else f"{hits}, or {rule.steady:.3f} by the mean of {rule.steady_of}"
 
 
 def _borne(label: str, judging: Sequence[Answered], rule: LabelRule, decision: DecisionConfig, axis: Axis) -> bool:
@@ -148,18 +183,26 @@ def _borne(label: str, judging: Sequence[Answered], rule: LabelRule, decision: D
     return True
 
 
-def _expected_quiet(label: str, judging: Sequence[Answered], role: str, decision: DecisionConfig, axis: Axis) -> float:
-    """Return the threshold at which a role is expected to raise as often as is borne, by its tail."""
+def _expected_quiet(
+    label: str,
+    judging: Sequence[Answered],
+    role: str,
+    rate: float,
+    axis: Axis,
+    statistic: Callable[[Int8], Float64],
+) -> float:
+    """Return the score at which a statistic of a role is expected to be reached as often as is borne, by its tail."""
     of = [one for one in judging if one.role == role]
     if not of:
-        return LOWEST
+        return 0.0
     hours = sum(axis.hours(len(one.outputs)) for one in of)
-    moments = np.concatenate([peaks(one.outputs[:, axis.labels.index(label)], *decision.of[label], axis) for one in of])
-    return _score(tail_threshold(moments, hours, decision.borne[role]))
+    idx = axis.labels.index(label)
+    moments = np.concatenate([peaks(statistic(one.outputs[:, idx]), axis) for one in of])
+    return _score(tail_threshold(moments, hours, rate))
 
 
-def peaks(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
-    """Return the highest k-of-n logits of a label, no two within half a minute, in falling order.
+def hit_logits(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
+    """Return the logit that k of the last n windows reach, at each window, shape (n_windows,).
 
     Args:
         outputs: the label's bytes, shape (n_windows,).
@@ -167,11 +210,23 @@ def peaks(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
         of: n.
         axis: how to read them.
     """
-    scores = axis.scores[outputs.astype(np.int64) + 128].clip(1e-9, 1 - 1e-9)
-    logits = np.log(scores / (1 - scores))
+    logits = _logits(outputs, axis)
     padded = np.concatenate([np.full(of - 1, logits.min(initial=0.0)), logits])
     windows = np.lib.stride_tricks.sliding_window_view(padded, of)
-    statistic = np.sort(windows, axis=1)[:, of - hits]  # the k-th highest: k windows reach it
+    kth: Float64 = np.sort(windows, axis=1)[:, of - hits]
+    return kth
+
+
+def steady_logits(outputs: Int8, of: int, axis: Axis) -> Float64:
+    """Return the mean logit of the last n windows as the agent's decider takes it, shape (n_windows,)."""
+    logits = _logits(outputs, axis).clip(min=LOWEST_LOG_ODDS)
+    padded = np.concatenate([np.full(of - 1, LOWEST_LOG_ODDS), logits])
+    mean: Float64 = np.lib.stride_tricks.sliding_window_view(padded, of).mean(axis=1)
+    return mean
+
+
+def peaks(statistic: Float64, axis: Axis) -> Float64:
+    """Return the highest moments of a statistic, no two within half a minute, in falling order."""
     apart = max(1, round(_APART_S / axis.stride_s))
     free = np.ones(len(statistic), bool)
     found: list[float] = []
@@ -182,8 +237,18 @@ def peaks(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
     return np.array(found)
 
 
+def _logits(outputs: Int8, axis: Axis) -> Float64:
+    scores = axis.scores[outputs.astype(np.int64) + 128].clip(1e-9, 1 - 1e-9)
+    logits: Float64 = np.log(scores / (1 - scores))
+    return logits
+
+
 def tail_threshold(moments: Float64, hours: float, per_hour: float) -> float:
     """Return the logit that is expected to be reached `per_hour` times an hour.
+
+    The excess over the level is taken to follow a generalised Pareto distribution, fitted by probability-weighted
+    moments (Hosking and Wallis 1987). Its shape is held between -0.5 and 0: logits have an end, and a few moments
+    that look like a heavier tail than the exponential are chance.
 
     Args:
         moments: independent peaks, logits.
@@ -195,8 +260,18 @@ def tail_threshold(moments: Float64, hours: float, per_hour: float) -> float:
     if n_tail < 3:
         return float(falling[0]) if len(falling) else -math.inf
     level = float(falling[n_tail])
-    excess = float((falling[:n_tail] - level).mean())
-    return level + excess * math.log(n_tail / (hours * per_hour))
+    excess = falling[:n_tail] - level
+    mean = float(excess.mean())
+    if mean <= 0:
+        return level
+    above = (np.arange(1, n_tail + 1) - 0.35) / n_tail  # share of the excesses that lie above each
+    weighted = float((above * excess).mean())
+    shape = min(0.0, max(-0.5, 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else 0.0))
+    scale = mean * (1 - shape)
+    share = hours * per_hour / n_tail
+    if shape > -1e-6:
+        return level - scale * math.log(share)
+    return level + scale / shape * (float(share**-shape) - 1)
 
 
 def counts(answered: Sequence[Answered], rules: Mapping[str, LabelRule], axis: Axis) -> dict[str, dict[str, float]]:
@@ -213,6 +288,10 @@ def counts(answered: Sequence[Answered], rules: Mapping[str, LabelRule], axis: A
 def _shifted(score: float, logits: float) -> float:
     odds = score / (1 - score) * float(np.exp(logits))
     return odds / (1 + odds)
+
+
+def _logit(score: float) -> float:
+    return math.log(score / (1 - score))
 
 
 def _score(logit: float) -> float:

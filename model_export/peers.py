@@ -18,7 +18,7 @@ from agent.features import Float32
 from model_export.datasets import read_sound
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, decided, judge, read_truths
-from model_export.operating import Answered, Axis, false_alerts, rule_at
+from model_export.operating import SILENT, Answered, Axis, false_alerts, rule_at
 from model_export.recipe import LABELS
 from model_export.tracks import Truth
 
@@ -39,6 +39,7 @@ AXIS: Final = Axis(labels=LABELS, scores=1 / (1 + np.exp(-_LOGITS)), stride_s=1.
 """A peer's scores as 256 steps of a tenth of a logit, for the decider."""
 BORNE: Final = {"forest": 0.0, "confusers": 1.0}
 """False alerts an hour at which peers are compared."""
+_QUIET: Final = ("background", "confusers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +105,34 @@ def yamnet_scores(peers: Path, folder: Path, cache: Path) -> dict[str, Float64]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to decide that is tried for a peer: k of n windows, each of them a mean of the last ones or itself."""
+
+    hits: int
+    of: int
+    mean_of: int = 1
+
+
+FORMS: Final = (Form(2, 3), Form(2, 4), Form(3, 5), Form(1, 1, mean_of=8))
+
+
 def evaluate_scores(
-    name: str, folds: Sequence[tuple[int, Path, dict[str, Float64]]], forms: Sequence[tuple[int, int]]
+    name: str, folds: Sequence[tuple[int, Path, dict[str, Float64]]], forms: Sequence[Form] = FORMS
 ) -> Evaluation:
-    """Return the evaluation of any model that gives scores, at the best threshold and k of n for it.
+    """Return the evaluation of any model that gives scores, at the best threshold and way to decide for it.
 
     Args:
         name: what it is called.
         folds: number, folder of tracks, and scores by track of shape (n_windows, n_labels), a row each 1.5 s.
-        forms: k of n that are tried; the one that finds most at 10 and 0 dB is kept.
+        forms: what is tried; the one that finds most events of a label, over all levels, is kept.
     """
     heard = [(fold, truth, scores[truth.name]) for fold, folder, scores in folds for truth in read_truths(folder)]
     choices = {label: _best_rule(label, heard, forms) for label in LABELS[:2]}
-    rules = {label: choices.get(label, LabelRule(alert=False, threshold=0.8, release=0.6)) for label in LABELS}
-    tracks = tuple(_judged(fold, truth, scores, rules) for fold, truth, scores in heard)
-    facts = {"rules": {label: asdict(rule) for label, rule in choices.items()}}
+    rules = {label: choices[label][0] if label in choices else SILENT for label in LABELS}
+    means = [choices[label][1].mean_of if label in choices else 1 for label in LABELS]
+    tracks = tuple(_judged(fold, truth, _meant(scores, means), rules) for fold, truth, scores in heard)
+    facts = {"rules": {label: {**asdict(rule), "mean_of": form.mean_of} for label, (rule, form) in choices.items()}}
     return Evaluation(name=name, tracks=tracks, facts=facts)
 
 
@@ -127,22 +141,40 @@ def _judged(fold: int, truth: Truth, scores: Float64, rules: dict[str, LabelRule
     return judge(fold, truth, said, said, rules, AXIS)
 
 
-def _best_rule(label: str, heard: Sequence[tuple[int, Truth, Float64]], forms: Sequence[tuple[int, int]]) -> LabelRule:
+def _best_rule(
+    label: str, heard: Sequence[tuple[int, Truth, Float64]], forms: Sequence[Form]
+) -> tuple[LabelRule, Form]:
     """Return the rule that finds most events and still raises no more than is borne."""
-    quiet = [_answered(truth, scores, label) for _, truth, scores in heard if truth.role in ("background", "confusers")]
-    ours = [(fold, truth, scores) for fold, truth, scores in heard if truth.role == label]
-    best, most = rule_at(0.99), -1
-    for hits, of in forms:
-        rule = _quietest(label, quiet, hits, of)
+    best, most = (rule_at(0.99), forms[0]), -1
+    for form in forms:
+        means = [form.mean_of] * len(LABELS)
+        meant = [(fold, truth, _meant(scores, means)) for fold, truth, scores in heard]
+        quiet = [_answered(truth, scores, label) for _, truth, scores in meant if truth.role in _QUIET]
+        rule = _quietest(label, quiet, form.hits, form.of)
         rules = {name: rule if name == label else rule_at(0.99) for name in LABELS}
         found = sum(
             event.delay_s is not None
-            for fold, truth, scores in ours
+            for fold, truth, scores in meant
+            if truth.role == label
             for event in _judged(fold, truth, scores, rules).events
         )
         if found > most:
-            best, most = rule, found
+            best, most = (rule, form), found
     return best
+
+
+def _meant(scores: Float64, means: Sequence[int]) -> Float64:
+    """Return scores of which each is the mean, by log-odds, of so many last ones; shape (n_windows, n_labels)."""
+    odds = scores.clip(1e-6, 1 - 1e-6)
+    logits = np.log(odds / (1 - odds))
+    columns = [scores[:, idx] if of == 1 else _running_mean(logits[:, idx], of) for idx, of in enumerate(means)]
+    return np.stack(columns, axis=1)
+
+
+def _running_mean(logits: Float64, of: int) -> Float64:
+    padded = np.concatenate([np.full(of - 1, logits.min(initial=0.0)), logits])
+    mean: Float64 = 1 / (1 + np.exp(-np.lib.stride_tricks.sliding_window_view(padded, of).mean(axis=1)))
+    return mean
 
 
 def _answered(truth: Truth, scores: Float64, label: str) -> Answered:

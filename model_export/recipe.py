@@ -172,6 +172,8 @@ class DecisionConfig:
 
     of: Mapping[str, tuple[int, int]] = field(default_factory=lambda: {"chainsaw": (2, 3), "engine": (2, 3)})
     """Label -> hits, and among how many recent windows; a label that is not named is heard and not reported."""
+    steady_of: Mapping[str, int] = field(default_factory=dict)
+    """Label -> of how many windows the mean may open an event too; a label that is not named opens by hits alone."""
     borne: Mapping[str, float] = field(default_factory=lambda: {"forest": 1.0, "confusers": 1.0, "engines": 1.0})
     """False alerts of one label an hour that are borne, by what is heard, as the tail expects them; on forest that was
     heard, none."""
@@ -185,6 +187,7 @@ class DecisionConfig:
             if role not in QUIET_ROLES:
                 raise FieldError(f"decision.borne.{role}", f"is not a known key; known: {', '.join(QUIET_ROLES)}")
         of: dict[str, tuple[int, int]] = {}
+        steady_of: dict[str, int] = {}
         for label in fields.all_keys():
             if label == "borne":
                 continue
@@ -193,9 +196,11 @@ class DecisionConfig:
             rule = fields.sub(label)
             hits = rule.integer("hits", 1, 20)
             of[label] = (hits, rule.integer("of", hits, 20))
+            if rule.has("steady_of"):
+                steady_of[label] = rule.integer("steady_of", 2, 40)
             rule.done()
         fields.done()
-        return cls(of=of, borne=rates)
+        return cls(of=of, steady_of=steady_of, borne=rates)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

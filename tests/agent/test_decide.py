@@ -1,4 +1,4 @@
-"""k of n, hysteresis, refractory: worked examples, properties, and a slow decider that is obviously right."""
+"""k of n, the steady mean, hysteresis: worked examples, properties, and a slow decider that is obviously right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.decide import LARGEST_REFRACTORY_S, Decider, Detection, LabelRule
+from agent.decide import LARGEST_REFRACTORY_S, LOWEST_LOG_ODDS, Decider, Detection, LabelRule
 from agent.errors import FieldError
 from agent.fields import Fields
 
@@ -174,6 +174,51 @@ def test_the_end_of_the_audio_closes_what_is_open() -> None:
     assert judge.finish(21 * RATE) == []
 
 
+# A saw that lasts, though no window of it is sure
+
+STEADY = replace(RULE, threshold=0.95, release=0.55, steady=0.65, steady_of=6)
+
+
+def test_windows_that_lean_one_way_for_long_open_an_event() -> None:
+    """None reaches the threshold; the mean of the last six does so with the sixth."""
+    found = decide([0.1] * 4 + [0.7] * 10, STEADY)
+    assert times_s(found) == [("opens", 3.0 + 9 * STRIDE_S)]
+    assert found[0].onset / RATE == 3.0 + 4 * STRIDE_S - STRIDE_S
+    assert found[0].score == pytest.approx(0.7, abs=2 / 255)
+
+
+def test_short_bursts_and_pauses_are_not_steady() -> None:
+    assert decide([0.1] * 6 + [0.9] * 3 + [0.1] * 6, STEADY) == []
+    assert decide([0.9, 0.9, 0.05] * 10, STEADY) == []
+
+
+def test_what_was_gated_out_speaks_against_it_and_so_does_what_was_not_heard_yet() -> None:
+    assert decide([0.7] * 5, STEADY) == []
+    assert decide([0.75] * 5 + [GATED] + [0.75] * 4, STEADY) == []
+    judge = decider(STEADY)
+    for place in range(5):
+        assert judge.push((place + 2) * STRIDE, outputs(0.75)) == []
+    assert judge.push(9 * STRIDE, outputs(0.75)) == [], "two windows lost"
+
+
+def test_a_clear_saw_is_raised_by_its_hits_before_it_has_lasted() -> None:
+    assert times_s(decide([0.1] * 8 + [0.99, 0.99], STEADY)) == [("opens", 3.0 + 9 * STRIDE_S)]
+
+
+def test_the_refractory_binds_what_lasts_too() -> None:
+    found = times_s(decide([0.7] * 60, replace(STEADY, longest_s=12.0)))
+    openings = [at_s for what, at_s in found if what == "opens"]
+    assert len(openings) == 3
+    assert all(later - earlier >= 30.0 for earlier, later in pairwise(openings))
+
+
+def test_a_manifest_without_the_steady_mean_has_none() -> None:
+    known = rule_mapping()
+    del known["steady"], known["steady_of"]
+    assert LabelRule.parse(Fields(known)) == RULE
+    assert RULE.steady == 1.0
+
+
 # Rules
 
 
@@ -185,6 +230,7 @@ def test_the_end_of_the_audio_closes_what_is_open() -> None:
         ({"release": 0.9}, "release"),
         ({"release": 0.0}, "release"),
         ({"threshold": 1.0}, "release"),
+        ({"steady": 0.5}, "release"),
     ],
 )
 def test_rules_that_could_never_work_are_refused(wrong: dict[str, Any], key: str) -> None:
@@ -257,6 +303,12 @@ def test_a_byte_holds_an_event_exactly_when_its_score_reaches_the_release(releas
 # An oracle and properties
 
 
+def log_odds(score: float | None) -> float:
+    if score is None or score == 0:
+        return LOWEST_LOG_ODDS
+    return 20.0 if score == 1 else max(float(np.log(score / (1 - score))), LOWEST_LOG_ODDS)
+
+
 @dataclass
 class SlowDecider:
     """The rules said again in scores and seconds, over the whole history, without a thought for speed."""
@@ -285,13 +337,24 @@ class SlowDecider:
             for at_s, score in self.heard[-self.rule.of :]
             if score is not None and score >= self.rule.threshold
         ]
-        if len(hits) < self.rule.hits:
+        if len(hits) < self.rule.hits and self.leans():
+            recent = self.heard[-self.rule.steady_of :]
+            hits = [(at_s, score) for at_s, score in recent if score is not None and score >= self.rule.release]
+        elif len(hits) < self.rule.hits:
             return None
         if self.alerted_s is not None and end_s - self.alerted_s < self.rule.refractory_s:
             return None
         self.open_since_s, self.alerted_s = max(0.0, hits[0][0] - STRIDE_S), end_s
         self.best = max(score for _, score in hits)
         return "opens", self.open_since_s, self.best
+
+    def leans(self) -> bool:
+        """Say whether the last windows lean to the label by the mean of their log-odds."""
+        if self.rule.steady == 1.0:
+            return False
+        padded = [None] * self.rule.steady_of + [score for _, score in self.heard]
+        mean = float(np.mean([log_odds(score) for score in padded[-self.rule.steady_of :]]))
+        return mean >= log_odds(self.rule.steady) - 1e-12
 
     def hold(self, end_s: float) -> tuple[str, float, float] | None:
         assert self.open_since_s is not None
@@ -318,9 +381,11 @@ class SlowDecider:
 bytes_or_gated = st.one_of(st.none(), st.integers(-128, 127), st.just(127), st.just(90))
 windows_heard = st.lists(st.tuples(st.sampled_from([1, 1, 1, 1, 1, 2, 3, 9, 40]), bytes_or_gated), max_size=120)
 rules = st.builds(
-    lambda threshold, ratio, of, hits, refractory_s, close_after_s, longest_s: LabelRule(
+    lambda threshold, ratio, of, hits, steady, steady_of, refractory_s, close_after_s, longest_s: LabelRule(
         threshold=threshold,
-        release=threshold * ratio,
+        release=min(threshold, steady) * ratio,
+        steady=steady,
+        steady_of=steady_of,
         of=of,
         hits=min(hits, of),
         refractory_s=refractory_s,
@@ -331,6 +396,8 @@ rules = st.builds(
     ratio=st.sampled_from([0.5, 0.8, 1.0]),
     of=st.integers(1, 6),
     hits=st.integers(1, 6),
+    steady=st.sampled_from([1.0, 1.0, 0.2, 0.5, 0.77]),
+    steady_of=st.integers(1, 9),
     refractory_s=st.sampled_from([0.0, 4.5, 10.0, 30.0]),
     close_after_s=st.sampled_from([0.0, 1.5, 4.0, 6.0]),
     longest_s=st.sampled_from([1.0, 9.0, 600.0]),
@@ -373,7 +440,7 @@ def test_openings_and_closings_alternate_and_openings_keep_the_refractory(
     for opening, closing in zip(found[::2], found[1::2], strict=True):
         assert 0 <= opening.onset < opening.raised <= closing.raised
         assert closing.onset == opening.onset
-        assert closing.score >= opening.score >= rule.threshold
+        assert closing.score >= opening.score >= min(rule.threshold, rule.steady)
 
 
 @given(rules, windows_heard)
@@ -389,7 +456,7 @@ def test_an_opening_has_its_hits_among_the_last_windows(rule: LabelRule, windows
                     if end - rule.of * STRIDE < at <= end and content is not None
                     if LINEAR[int(content[0]) + 128] >= rule.threshold
                 ]
-                assert len(recent) >= rule.hits
+                assert len(recent) >= rule.hits or rule.steady < 1
 
 
 @given(rules, windows_heard)

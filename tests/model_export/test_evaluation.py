@@ -14,7 +14,7 @@ from model_export import evaluation, heard, release, report, summary
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, Judged, decided, judge, parse_replay
 from model_export.operating import SILENT, rule_at
-from model_export.peers import AXIS, evaluate_scores
+from model_export.peers import AXIS, Form, evaluate_scores
 from model_export.tracks import TrueEvent, Truth
 
 RULES = {"chainsaw": rule_at(0.8), "engine": rule_at(0.8), "storm": SILENT}
@@ -276,7 +276,7 @@ class TestPeers:
             found = np.full((len(ends_of(one)), 3), 0.1)
             found[perfect(one)[:, 0] > 0.5, 0] = 0.3
             scores[one.name] = found
-        kept = evaluate_scores("peer", [(1, folder, scores)], [(2, 3), (2, 4)])
+        kept = evaluate_scores("peer", [(1, folder, scores)], [Form(2, 3), Form(2, 4), Form(1, 1, mean_of=8)])
         assert 0.1 < kept.facts["rules"]["chainsaw"]["threshold"] <= 0.3
         rows = {row["label"]: row["recall"]["value"] for row in summary.recall_rows(kept.tracks)}
         assert rows == {"chainsaw": 1.0, "engine": 0.0}

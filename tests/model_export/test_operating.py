@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.manifest import Quantisation
-from model_export.operating import HIGHEST, LOWEST, Answered, Axis, choose, counts, peaks, rule_at, tail_threshold
+from model_export.operating import (
+    HIGHEST,
+    LOWEST,
+    LOWEST_STEADY,
+    Answered,
+    Axis,
+    choose,
+    counts,
+    hit_logits,
+    peaks,
+    rule_at,
+    steady_logits,
+    tail_threshold,
+)
 from model_export.recipe import DecisionConfig
 
 OUTPUT = Quantisation(scale=0.1, zero_point=0)
@@ -89,7 +102,44 @@ def test_peaks_are_the_k_th_highest_of_n_and_stand_apart(values: list[int], hits
         if idx in free:
             expected.append(statistic[idx])
             free -= set(range(idx - 19, idx + 20))
-    assert peaks(outputs, hits, of, AXIS) == pytest.approx(expected)
+    assert peaks(hit_logits(outputs, hits, of, AXIS), AXIS) == pytest.approx(expected)
+
+
+STEADY = DecisionConfig(of={"chainsaw": (2, 4)}, steady_of={"chainsaw": 8})
+
+
+def test_a_long_doubtful_sound_raises_the_steady_threshold_over_it() -> None:
+    quiet = [-8.0] * 40
+    rule = choose([answered([*quiet, *[1.5] * 12, *quiet])], STEADY, AXIS)["chainsaw"]
+    assert rule.steady > score(1.5)
+    assert rule.threshold > score(1.5)
+    assert rule.release <= rule.steady
+
+
+def test_short_sounds_leave_the_steady_threshold_low() -> None:
+    quiet = [-8.0] * 40
+    rule = choose([answered([*quiet, *[3.0] * 3, *quiet] * 25)], STEADY, AXIS)["chainsaw"]
+    assert rule.threshold > score(3.0)
+    # always the same: the mean of eight is far under zero all along
+    assert rule.steady < score(1.0)
+    silent = choose([answered([-8.0] * 400)], STEADY, AXIS)["chainsaw"]
+    assert silent.steady == pytest.approx(LOWEST_STEADY, abs=0.03)
+
+
+@given(
+    st.lists(st.integers(-128, 127), min_size=1, max_size=60),
+    st.floats(0.1, 0.95),
+    st.integers(1, 9),
+)
+def test_the_mean_that_chooses_is_the_mean_that_the_agent_takes(values: list[int], steady: float, of: int) -> None:
+    """The first window at which the statistic reaches the threshold is the one at which the decider opens."""
+    outputs = np.array(values, np.int8)
+    rule = dataclasses.replace(rule_at(0.9999, 100, 100, steady=steady, steady_of=of), hits=100, of=100)
+    reached = np.flatnonzero(steady_logits(outputs, of, AXIS) >= math.log(rule.steady / (1 - rule.steady)))
+    alone = dataclasses.replace(AXIS, labels=("chainsaw",))
+    raised = alone.raised(outputs[:, None], np.zeros(len(outputs), bool), {"chainsaw": rule})
+    first = [round((at_s - 3.0) / 1.5) for _, at_s in raised[:1]]
+    assert first == reached[:1].tolist()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
