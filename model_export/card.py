@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.manifest import Manifest
 from model_export.operating import words_of
+from model_export.recipe import MOBILENET
 from model_export.summary import table
 
 LICENCE = "CC-BY-NC-4.0"
@@ -26,7 +27,7 @@ Attribution: "Curupira model, trained on ESC-50, UrbanSound8K and further record
 _TEMPLATE = """\
 # Model card: {name}
 
-A MobileNetV2 (alpha {alpha:g}) on {n_frames} x {n_mels} log-mel windows of 3 s, full int8, {kilobytes:.0f} kB. It
+A {network} on {n_frames} x {n_mels} log-mel windows of 3 s, full int8, {kilobytes:.0f} kB. It
 answers with three logits: {labels}. The agent alerts for {alerted}; the rest is heard and kept in the journal.
 
 - Digest `{digest}`, features `{features}`, training recordings `{data}`.
@@ -90,7 +91,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     minutes = facts.get("minutes")
     return _TEMPLATE.format(
         name=manifest.name,
-        alpha=manifest.recipe["network"]["alpha"],
+        network=_network(manifest.recipe["network"]),
         n_frames=manifest.features.n_frames,
         n_mels=manifest.features.n_mels,
         kilobytes=n_bytes / 1_000,
@@ -129,3 +130,9 @@ def _confusions(evaluation: dict[str, Any] | None) -> str:
         counts[row["label"], kind] = counts.get((row["label"], kind), 0) + 1
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return "\n".join(f"- {kind}, heard as {label}: {count} of the false alerts" for (label, kind), count in ordered)
+
+
+def _network(network: dict[str, Any]) -> str:
+    if network.get("kind", MOBILENET) == MOBILENET:
+        return f"MobileNetV2 (alpha {network['alpha']:g})"
+    return "small convolutional network"

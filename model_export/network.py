@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.errors import ConfigError
 from agent.features import FeatureConfig, Float32
-from model_export.recipe import NetworkConfig
+from model_export.recipe import MOBILENET, NetworkConfig
 
 KerasModel: TypeAlias = Any
 """Keras brings no types; this says at least what is meant."""
@@ -25,6 +25,8 @@ FEATURE_SCALE = 0.25
 
 def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
     """Return the untrained network, input (n_frames, n_mels, 1), output n_labels logits."""
+    if network.kind != MOBILENET:
+        return _small_cnn(network, features, n_labels)
     base = keras.applications.MobileNetV2(
         input_shape=(features.n_frames, features.n_mels, 1),
         alpha=network.alpha,
@@ -37,6 +39,18 @@ def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> Ker
     for layer in batch_norms(model):
         layer.momentum = network.batch_norm_momentum
     return model
+
+
+def _small_cnn(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
+    """Return the network that tutorials build: convolution and pooling three times, then two dense layers."""
+    layer: Any = keras.Input((features.n_frames, features.n_mels, 1))
+    first = layer
+    for n_filters in (16, 32, 64):
+        layer = keras.layers.Conv2D(n_filters, 3, padding="same", activation="relu")(layer)
+        layer = keras.layers.MaxPooling2D()(layer)
+    layer = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(layer))
+    layer = keras.layers.Dropout(network.dropout)(layer)
+    return keras.Model(first, keras.layers.Dense(n_labels, name="logits")(layer), name="curupira")
 
 
 def with_kinds(model: KerasModel, n_kinds: int) -> KerasModel:

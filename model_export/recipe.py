@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -89,10 +89,16 @@ class MixConfig:
         return cls(**values)
 
 
+MOBILENET: Final = "mobilenet_v2"
+NETWORKS: Final = (MOBILENET, "small_cnn")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
-    """The network: MobileNetV2 on one channel, global average, dropout, one logit a label."""
+    """The network: on one channel, with dropout before the last layer, one logit a label."""
 
+    kind: str = MOBILENET
+    """`mobilenet_v2`, or `small_cnn`: three convolutions and two dense layers, as tutorials have it."""
     alpha: float = 1.0
     """Width of MobileNetV2; pre-trained weights exist for 1.0 here."""
     dropout: float = 0.25
@@ -107,6 +113,7 @@ class NetworkConfig:
     def parse(cls, fields: Fields) -> "NetworkConfig":
         """Read a recipe's `network`; FieldError names what is wrong."""
         config = cls(
+            kind=fields.choice("kind", NETWORKS) if fields.has("kind") else MOBILENET,
             alpha=fields.number("alpha", 0.1, 1.4),
             dropout=fields.number("dropout", 0, 0.9),
             batch_norm_momentum=fields.number("batch_norm_momentum", 0.5, 0.9999),
@@ -228,6 +235,8 @@ class Recipe:
     def digest(self) -> str:
         """Return a short hash over every value that training depends on: another decision is no other network."""
         values = {key: value for key, value in asdict(self).items() if key != "decision"}
+        if self.network.kind == MOBILENET:
+            del values["network"]["kind"]  # recipes from before there was another keep their digest
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_fold(self, fold: int) -> "Recipe":

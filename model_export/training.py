@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.features import Float32
 from model_export import network
-from model_export.recipe import Recipe, TrainConfig
+from model_export.recipe import MOBILENET, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
 
 Optimizer: TypeAlias = Any
@@ -166,6 +166,8 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
 
 def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
     """Give the network its first weights."""
+    if recipe.network.kind != MOBILENET:
+        return
     if recipe.network.alpha == 1.0:
         network.load_imagenet(model, weights, recipe.network)
         job.folder.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, FieldError
 from agent.features import FeatureConfig
 from model_export.__main__ import main
-from model_export.recipe import load_recipe
+from model_export.recipe import load_recipe, parse_recipe
 
 SHIPPED = Path(__file__).parents[2] / "model_export" / "recipes" / "rainforest.yaml"
 
@@ -87,3 +87,20 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "Exit code" in said
     assert "manifest.csv" in said
+
+
+def test_another_kind_of_network_is_another_recipe_and_the_usual_one_needs_no_name(document: dict[str, Any]) -> None:
+    usual = parse_recipe(document)
+    named = parse_recipe({**document, "network": {**document["network"], "kind": "mobilenet_v2"}})
+    small = parse_recipe({**document, "network": {**document["network"], "kind": "small_cnn"}})
+    assert usual == named
+    assert usual.digest == named.digest != small.digest
+
+
+def test_a_decision_may_name_a_steady_mean(document: dict[str, Any]) -> None:
+    decision = {**document["decision"], "chainsaw": {"hits": 2, "of": 4, "steady_of": 8}}
+    parsed = parse_recipe({**document, "decision": decision})
+    assert parsed.decision.steady_of == {"chainsaw": 8}
+    assert parsed.digest == parse_recipe(document).digest, "another decision is no other network"
+    with pytest.raises(FieldError, match=r"decision.chainsaw.steady_of: is 1, expected"):
+        parse_recipe({**document, "decision": {**decision, "chainsaw": {"hits": 2, "of": 4, "steady_of": 1}}})
