@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from agent import synth
 from agent.features import FeatureConfig, Float32, log_mel, window_features
 from agent.manifest import Quantisation
-from model_export import network
+from model_export import network, rounding
 from model_export.errors import ExportError
 
 log = logging.getLogger(__name__)
 
 Int8 = NDArray[np.int8]
 
+_ROUNDING_WINDOWS = 96
 LARGEST_MODEL_BYTES = 3_000_000
 LOWEST_AGREEMENT = 0.98
 
@@ -112,21 +113,22 @@ def convert(model: network.KerasModel, representative: Float32 | None) -> bytes:
 
 
 def convert_int8(model: network.KerasModel, representative: Float32) -> Int8Model:
-    """Return the model as full int8, with the mean error of its logits taken out.
+    """Return the model as full int8, with the mean error of its layers and of its logits taken out.
 
-    Rounding moves each logit a little to one side; the last layer's bias can take that back at no cost.
+    Rounding moves what each layer says a little to one side; the biases can take that back at no cost.
 
     Args:
-        model: the Keras network; its bias is as before when this returns.
+        model: the Keras network; it is as before when this returns.
         representative: training windows, shape (n, n_frames, n_mels): they fix the ranges, and show the error.
     """
-    first = Int8Model.load(convert(model, representative))
+    on_grid = rounding.rounded(model, representative[:_ROUNDING_WINDOWS])
+    first = Int8Model.load(convert(on_grid, representative))
     error = (first.logits(representative) - network.logits_of(model, representative)).mean(axis=0)
-    bias = model.get_layer("logits").bias
+    bias = on_grid.get_layer("logits").bias
     kept = np.array(bias)
     bias.assign(kept - error.astype(np.float32))
     try:
-        return Int8Model.load(convert(model, representative))
+        return Int8Model.load(convert(on_grid, representative))
     finally:
         bias.assign(kept)
 

@@ -72,7 +72,8 @@ def batch_norms(model: KerasModel) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def _convolutions(model: KerasModel) -> list[Any]:
+def convolutions(model: KerasModel) -> list[Any]:
+    """Return the convolutions in order, depthwise ones included."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
@@ -84,7 +85,7 @@ def load_imagenet(model: KerasModel, weights: Path | None, network: NetworkConfi
         ConfigError: the file is not what is expected, or the download failed.
     """
     pairs = _folded(weights) if weights else _downloaded(network)
-    layers = list(zip(_convolutions(model), batch_norms(model), strict=True))
+    layers = list(zip(convolutions(model), batch_norms(model), strict=True))
     if len(pairs) != len(layers):
         raise ConfigError(f"{weights}: holds {len(pairs)} layers, expected {len(layers)} of MobileNetV2")
     for number, ((convolution, norm), (kernel, bias)) in enumerate(zip(layers, pairs, strict=True)):
@@ -120,7 +121,7 @@ def _downloaded(network: NetworkConfig) -> list[tuple[Float32, Float32]]:
             f"ImageNet weights for alpha {network.alpha:g} cannot be downloaded ({error}); give --weights FILE"
         ) from error
     pairs: list[tuple[Float32, Float32]] = []
-    for convolution, norm in zip(_convolutions(source), batch_norms(source), strict=True):
+    for convolution, norm in zip(convolutions(source), batch_norms(source), strict=True):
         gamma, beta, mean, variance = norm.get_weights()
         factor = gamma / np.sqrt(variance + norm.epsilon)
         kernel = convolution.get_weights()[0]
