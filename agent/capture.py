@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import itertools
 import logging
+import math
 import os
 import queue
 import select
@@ -57,6 +58,8 @@ class Block:
     """Shape (n,), mono at 16 kHz, in [-1, 1]."""
     clipped: int = 0
     """Samples at full scale, counted before resampling."""
+    arrived_s: float = math.nan
+    """Monotonic seconds at which the reader got it; NaN where nobody looked at a clock."""
 
 
 class AudioSource(Protocol):
@@ -542,6 +545,7 @@ class Reader:
         self._done = False
         self._behind = 0
         self._behind_s = 0.0
+        self._doubt = ""
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self.dropped_samples = 0
         """Samples lost because the listener was behind."""
@@ -570,6 +574,20 @@ class Reader:
             self._held -= len(block.samples)
             self._changed.notify_all()
             return block
+
+    def reopen(self, reason: str) -> None:
+        """Let a live source go and open it again: what it delivers is no sound, or it hangs where it cannot tell.
+
+        Args:
+            reason: for the log, and for the next attempts' log.
+        """
+        with self._changed:
+            source = self._source
+            if source is None or not source.live:
+                return
+            self._doubt = reason
+        # wakes up a reader that waits within the source; one that gets blocks sees the doubt at the next
+        source.close()
 
     def close(self) -> None:
         """Stop reading."""
@@ -615,11 +633,27 @@ class Reader:
         offset = self._behind + round(missed_s * SAMPLE_RATE)
         with self._changed:
             self._source = source
-        with contextlib.closing(source):
-            for block in source.blocks():
-                self._keep(Block(start=offset + block.start, samples=block.samples, clipped=block.clipped))
-                if self._stop.is_set():
-                    return
+            self._doubt = ""
+        try:
+            with contextlib.closing(source):
+                for block in source.blocks():
+                    self._keep(
+                        Block(
+                            start=offset + block.start,
+                            samples=block.samples,
+                            clipped=block.clipped,
+                            arrived_s=self._monotonic(),
+                        )
+                    )
+                    if self._stop.is_set() or self._doubt:
+                        break
+        except CaptureError as error:
+            # a recorder that was told to end says so: what matters is why it was told
+            if self._doubt and not self._stop.is_set():
+                raise CaptureError(f"{source.name}: {self._doubt}") from error
+            raise
+        if self._doubt and not self._stop.is_set():
+            raise CaptureError(f"{source.name}: {self._doubt}")
 
     def _keep(self, block: Block) -> None:
         if not len(block.samples):

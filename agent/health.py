@@ -47,6 +47,8 @@ class Health:
     classified: int = 0
     dropped_s: float = 0.0
     """Seconds of audio lost because the listener was behind."""
+    lag_s: float = 0.0
+    """Longest time that a block waited for the listener since the last heartbeat, seconds."""
     _states: dict[str, float] = field(init=False, default_factory=dict[str, float])
     """Named states that hold, and since when (monotonic seconds)."""
     _heard: int = field(init=False, default=0)

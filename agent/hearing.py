@@ -3,6 +3,8 @@
 Every state begins within ten seconds of audio and ends only on real sound.
 """
 
+import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -27,6 +29,14 @@ _FLAT = 2.0**-17
 _SAME = 1e-5
 _DC = 0.1
 _CLIPPED_SHARE = 0.01
+_PACE_S = (6.0, 9.0, 20.0, 50.0)
+"""Over how long the pace of sound is measured: a wrong rate by a factor shows at once, one of 8 % after a while."""
+_PACE_SLACK_S = 1.0
+"""What buffers between microphone and reader may hold back, or give at once..."""
+_PACE_SHARE = 0.05
+"""...and how far off a cheap clock may run."""
+_SETTLING_S = 2.0
+"""After an opening, whole buffers come at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +69,51 @@ class _Watch:
 
 
 @dataclass(slots=True)
+class _Pace:
+    """Seconds of sound against seconds that passed, since the source was opened."""
+
+    _marks: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+    """(arrival in seconds, sample clock) of blocks, the oldest first."""
+    _opened_s: float = math.nan
+    _expected: int = -1
+
+    def push(self, block: Block) -> tuple[float, float] | None:
+        """Take one block; return (seconds of sound, seconds that passed) over a span in which they differ, or None."""
+        end = block.start + len(block.samples)
+        if math.isnan(block.arrived_s):
+            return None
+        if block.start != self._expected:
+            self._opened_s = block.arrived_s
+            self._marks.clear()
+        self._expected = end
+        if block.arrived_s - self._opened_s < _SETTLING_S:
+            return None
+        if self._marks and block.arrived_s - self._marks[-1][0] < 1.0:
+            return None  # once a second is enough
+        self._marks.append((block.arrived_s, end))
+        while block.arrived_s - self._marks[0][0] > _PACE_S[-1] + 1.0:
+            self._marks.popleft()
+        for span_s in _PACE_S:
+            passed_s, sounded_s = self._over(span_s, block.arrived_s, end)
+            if abs(sounded_s - passed_s) > _PACE_SHARE * passed_s + _PACE_SLACK_S:
+                return sounded_s, passed_s
+        return None
+
+    def _over(self, span_s: float, now_s: float, end: int) -> tuple[float, float]:
+        """Return seconds that passed and seconds of sound since the last mark that is so old; zeros if none is."""
+        for at_s, mark in reversed(self._marks):
+            if now_s - at_s >= span_s:
+                return now_s - at_s, (end - mark) / SAMPLE_RATE
+        return 0.0, 0.0
+
+
+@dataclass(slots=True)
 class Hearing:
     """Looks at every block, and at the time in which none comes."""
 
     _watches: dict[str, _Watch] = field(init=False, default_factory=dict[str, _Watch])
     _last: Float32 = field(init=False, default_factory=lambda: np.empty(0, np.float32))
+    _pace: _Pace = field(init=False, default_factory=_Pace)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -86,6 +136,7 @@ class Hearing:
         repeats = not is_flat and len(head) == len(self._last) and self._is_last(head)
         self._last = head.copy()
         end = block.start + n_samples
+        off = self._pace.push(block)
         looks: list[tuple[str, bool, int, Callable[[], str]]] = [
             ("no_audio", False, _HOLD, str),
             ("zeros", is_zero, _HOLD, lambda: "every sample is 0: the microphone is silenced"),
@@ -103,6 +154,12 @@ class Hearing:
                 block.clipped > _CLIPPED_SHARE * n_samples,
                 3 * SAMPLE_RATE,
                 lambda: f"{block.clipped} of {n_samples} samples at full scale",
+            ),
+            (
+                "wrong_rate",
+                off is not None,
+                1,
+                lambda: "{:.1f} s of sound came in {:.1f} s".format(*(off or (0.0, 0.0))),
             ),
         ]
         changes: list[StateChange] = []

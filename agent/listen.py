@@ -58,6 +58,9 @@ class Listener:
     _heard: int = 0
     """Sample clock behind the last block."""
     _began: bool = False
+    thin: bool = False
+    """Whether every second window is left out, because the listener is behind."""
+    _left_out: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
@@ -117,7 +120,8 @@ class Listener:
     def _window(self, start: int, end: int) -> Window:
         verdict = self._verdict(start, end)
         frames = outputs = None
-        if verdict.passes:
+        self._left_out = self.thin and not self._left_out
+        if verdict.passes and not self._left_out:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
         return Window(

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
+REOPENED_FOR = ("zeros", "constant", "stuck", "too_quiet", "dc", "clipping", "wrong_rate", "no_audio")
+"""States in which the microphone is let go and opened again: Android gives it back to who asks anew."""
+FIRST_REOPENING_S, LONGEST_REOPENING_S = 15.0, 600.0
+"""Seconds from one opening to the next while a state holds; each time twice as many, and never the last time."""
+LAG_S, NO_LAG_S = 4.0, 1.0
+"""Seconds behind the microphone at which every second window is left out, and at which none is any more."""
+_CALM_S = 60.0
+"""Seconds without lost audio after which none is being lost."""
 _WAIT_S = 1.0
 
 
@@ -81,6 +89,13 @@ class Service:
     _expected: int | None = field(init=False, default=None)
     _block_s: float = field(init=False)
     _dropped: int = field(init=False, default=0)
+    _reopenings: int = field(init=False, default=0)
+    _lost_s: float = field(init=False, default=-math.inf)
+    """Monotonic seconds at which audio was lost last."""
+    _reopen_s: float = field(init=False, default=-math.inf)
+    """Monotonic seconds before which the source is not opened again..."""
+    _reopen_pause_s: float = field(init=False, default=FIRST_REOPENING_S)
+    """...and how long that will be the next time."""
 
     def __post_init__(self) -> None:
         """The first minute and the first heartbeat count from now; the first heartbeat goes at once."""
@@ -107,6 +122,7 @@ class Service:
         """Take one block through the path of a sound."""
         stages = self.stages
         self._block_s = stages.clock.monotonic_s()
+        self._note_lag(block)
         self._note_gap(block)
         stages.health.heard(len(block.samples))
         self._note_states(stages.hearing.push(block))
@@ -184,14 +200,47 @@ class Service:
             rate = self.stages.listener.manifest.features.sample_rate
             lost_s = (block.start - self._expected) / rate
             dropped = self.stages.reader.dropped_samples
-            reason = "listener behind" if dropped > self._dropped else "source reopened"
+            reopenings = self.stages.reader.reopenings
+            reason = "source reopened" if reopenings != self._reopenings else "source lost it"
             if dropped > self._dropped:
+                reason = "listener behind"
                 self.stages.health.dropped_s = dropped / rate
-            self._dropped = dropped
+            if reason != "source reopened":
+                self._lost_s = self._block_s
+                self._begin_state("overrun", f"{lost_s:.1f} s of audio lost: {reason}")
+            self._dropped, self._reopenings = dropped, reopenings
             gap: Mapping[str, Json] = {"at_s": block.start / rate, "lost_s": round(lost_s, 3), "reason": reason}
             self._gaps.append(gap)
             log.warning("%.1f s of audio lost at %.1f s: %s", lost_s, block.start / rate, reason)
         self._expected = block.start + len(block.samples)
+
+    def _note_lag(self, block: Block) -> None:
+        """Hear fewer windows rather than hear them ever later."""
+        if math.isnan(block.arrived_s):
+            return
+        stages = self.stages
+        lag_s = max(0.0, self._block_s - block.arrived_s)
+        stages.health.lag_s = max(stages.health.lag_s, lag_s)
+        if lag_s > LAG_S:
+            self._begin_state("behind", f"{lag_s:.1f} s behind the microphone; every second window is left out")
+            stages.listener.thin = True
+        elif lag_s < NO_LAG_S and stages.listener.thin:
+            stages.listener.thin = False
+            self._end_state("behind")
+
+    def _reopen_if_deaf(self, now_s: float) -> None:
+        """Open the source again while it gives no sound worth hearing: at once, then with growing pauses, for ever."""
+        deaf = [state for state in self.stages.health.states if state in REOPENED_FOR]
+        if not deaf:
+            if now_s >= self._reopen_s:
+                self._reopen_pause_s = FIRST_REOPENING_S
+            return
+        if now_s < self._reopen_s:
+            return
+        self._reopen_s = now_s + self._reopen_pause_s
+        self._reopen_pause_s = min(2 * self._reopen_pause_s, LONGEST_REOPENING_S)
+        log.info("opening the microphone again: %s", ", ".join(deaf))
+        self.stages.reader.reopen(", ".join(deaf))
 
     def _note_states(self, changes: Sequence[StateChange]) -> None:
         for change in changes:
@@ -214,6 +263,9 @@ class Service:
     def _keep_time(self) -> None:
         """Once a minute a line of journal, every few minutes a heartbeat."""
         stages, now_s = self.stages, self.stages.clock.monotonic_s()
+        self._reopen_if_deaf(now_s)
+        if now_s - self._lost_s >= _CALM_S:
+            self._end_state("overrun")
         if now_s - self._minute_s >= MINUTE_S:
             self._minute_s = now_s
             self._write_minute()

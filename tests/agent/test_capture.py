@@ -480,6 +480,65 @@ def _raise() -> AudioSource:
     raise AudioError("over")
 
 
+class Endless(Script):
+    """A live source that gives blocks for ever."""
+
+    def blocks(self) -> Iterator[Block]:
+        start = 0
+        while True:
+            yield Block(start=start, samples=np.zeros(800, np.float32))
+            start += 800
+
+
+def test_a_source_in_doubt_is_let_go_and_opened_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[AudioSource] = []
+
+    def open_next() -> AudioSource:
+        if len(opened) == 2:
+            raise AudioError("no more")  # ends the test's reader
+        opened.append(Endless(0))
+        return opened[-1]
+
+    reader = Reader(open_next, ring_s=1.0)
+    monkeypatch.setattr(reader._stop, "wait", lambda _: False)
+    reader.start()
+    for number in (1, 2):
+        while len(opened) < number or reader.get(5.0) is None:
+            pass
+        reader.reopen("zeros")
+    reader._thread.join(5.0)
+    assert not reader._thread.is_alive()
+    assert reader.reopenings == 2
+    assert "zeros; opening it again in 1 s" in caplog.text
+
+
+def test_a_recorder_that_hangs_is_ended_when_in_doubt() -> None:
+    opened: list[AudioSource] = []
+
+    def open_next() -> AudioSource:
+        if opened:
+            raise AudioError("no more")
+        opened.append(CommandMic(["sh", "-c", "head -c 32000 /dev/zero; sleep 60"], RATE))
+        return opened[-1]
+
+    reader = run(open_next)
+    assert reader.get(10.0) is not None
+    reader.reopen("no_audio")
+    reader._thread.join(10.0)
+    assert not reader._thread.is_alive()
+    assert reader.reopenings == 1
+
+
+def test_a_recording_is_not_opened_again(tmp_path: Path) -> None:
+    write_wav(tmp_path / "tone.wav", tone(2.0), RATE)
+    reader = run(lambda: AudioFile(tmp_path / "tone.wav", 0.5), drop_oldest=False)
+    reader.reopen("zeros")
+    assert sum(len(block.samples) for block in taken(reader)) == 2 * RATE
+    assert reader.reopenings == 0
+
+
 def test_a_recording_that_cannot_be_read_ends_the_reader_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("hello")
     reader = run(lambda: AudioFile(tmp_path / "text.wav"))

@@ -117,3 +117,50 @@ def test_levels() -> None:
     assert level_dbfs(np.ones(100, np.float32)) == pytest.approx(0.0, abs=1e-4)
     sine = np.sin(np.arange(16_000) * 0.1).astype(np.float32)
     assert level_dbfs(sine) == pytest.approx(-3.01, abs=0.01)
+
+
+def paced(rate: float, seconds: int, *, first_s: float = 100.0, jitter_s: float = 0.0) -> list[Block]:
+    """Blocks of half a second of sound that come as from a card which runs at this share of the rate it names."""
+    made = []
+    for idx in range(2 * seconds):
+        arrived_s = first_s + (idx + 1) * 0.5 / rate + jitter_s * (idx % 2)
+        made.append(Block(start=idx * HALF, samples=noise(idx), arrived_s=arrived_s))
+    return made
+
+
+@pytest.mark.parametrize(("rate", "within_s"), [(3.0, 10), (2.0, 10), (0.5, 12), (1.2, 13), (48 / 44.1, 60)])
+def test_a_rate_that_is_not_what_it_says_is_named(rate: float, within_s: float) -> None:
+    hearing = Hearing()
+    for block in paced(rate, 200):
+        changes = hearing.push(block)
+        if changes:
+            assert [(change.name, change.begins) for change in changes] == [("wrong_rate", True)]
+            assert block.arrived_s - 100.0 <= within_s
+            assert " s of sound came in " in changes[0].detail
+            break
+    else:
+        pytest.fail("nobody noticed")
+
+
+@pytest.mark.parametrize(("rate", "jitter_s"), [(1.0, 0.0), (1.0, 0.45), (1.01, 0.0), (0.99, 0.3)])
+def test_a_cheap_clock_and_late_blocks_are_no_wrong_rate(rate: float, jitter_s: float) -> None:
+    hearing = Hearing()
+    assert [change for block in paced(rate, 300, jitter_s=jitter_s) for change in hearing.push(block)] == []
+
+
+def test_a_source_that_was_opened_again_is_timed_anew() -> None:
+    hearing = Hearing()
+    before = paced(1.0, 30)
+    # a minute of nothing, then buffers that come at once
+    after = [
+        Block(start=block.start + 90 * RATE, samples=block.samples, arrived_s=block.arrived_s + 88.8)
+        for block in before
+    ]
+    assert [change for block in before + after for change in hearing.push(block)] == []
+
+
+def test_recordings_are_not_timed() -> None:
+    hearing = Hearing()
+    for block in blocks(noise, 60):
+        hearing.push(block)
+    assert hearing.states == ()

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -58,6 +59,8 @@ class ScriptedReader:
         self._ends = ends
         self.started = False
         self.dropped_samples = 0
+        self.reopenings = 0
+        self.reopened: list[tuple[float, str]] = []
         self.last_error: AudioError | None = None
         self.on_get: Callable[[int], None] = lambda _: None
         self._taken = 0
@@ -74,8 +77,12 @@ class ScriptedReader:
         self.on_get(self._taken)
         self._taken += 1
         block = self._blocks.pop(0) if self._blocks else None
+        self.reopenings += block is None
         self._clock.now_s += timeout_s if block is None else len(block.samples) / RATE
         return block
+
+    def reopen(self, reason: str) -> None:
+        self.reopened.append((self._clock.now_s, reason))
 
     def close(self) -> None:
         pass
@@ -445,10 +452,61 @@ def test_gated_windows_do_not_end_the_failure_of_a_model(bench: Maker) -> None:
 
 
 def test_digital_zeros_are_a_state_that_ends_with_real_sound(bench: Maker) -> None:
-    silence = [replace(block, samples=np.zeros_like(block.samples)) for block in audio(15.0, first_s=10.0)]
-    made = bench(audio(10.0) + silence + audio(10.0, first_s=25.0))
+    made = bench(audio(10.0) + silence(15.0, 10.0) + audio(10.0, first_s=25.0))
     made.run()
     assert made.events() == [("state_begins", "zeros"), ("state_ends", "zeros")]
+
+
+def silence(seconds: float, first_s: float) -> list[Block]:
+    return [replace(block, samples=np.zeros_like(block.samples)) for block in audio(seconds, first_s=first_s)]
+
+
+def test_a_silenced_microphone_is_opened_again_at_once_and_then_ever_more_rarely(bench: Maker) -> None:
+    made = bench(audio(10.0) + silence(4_000.0, 10.0) + audio(700.0, first_s=4_010.0) + silence(40.0, 4_710.0))
+    made.run()
+    times_s = [round(at_s - 1_010.0) for at_s, _ in made.reader.reopened]
+    first = [at_s for at_s in times_s if at_s < 4_000]
+    assert first[0] <= 10
+    pauses_s = [later - earlier for earlier, later in pairwise(first)]
+    assert pauses_s[:7] == [15, 30, 60, 120, 240, 480, 600]
+    assert set(pauses_s[7:]) == {600}
+    assert {reason for _, reason in made.reader.reopened} == {"zeros"}
+    # a new silence, long behind the old one: at once again
+    again = [at_s for at_s in times_s if at_s >= 4_000]
+    assert 4_708 <= again[0] <= 4_710
+    assert again[1] - again[0] == 15
+
+
+def test_real_sound_is_not_interrupted(bench: Maker) -> None:
+    made = bench(audio(120.0))
+    made.run()
+    assert made.reader.reopened == []
+
+
+def test_a_listener_that_is_behind_leaves_out_every_second_window_and_says_so(bench: Maker) -> None:
+    blocks = audio(60.0)
+    # block k arrives when the listener takes it, but for those from 20 to 35 s, which have waited for 5 s
+    late = [
+        replace(block, arrived_s=1_000.0 + (idx + 1) * 0.5 - (5.0 if 40 <= idx < 70 else 0.0))
+        for idx, block in enumerate(blocks)
+    ]
+    made = bench(late, heartbeat_s=20.0)
+    made.run()
+    assert [event for event in made.events() if event[1] == "behind"] == [
+        ("state_begins", "behind"),
+        ("state_ends", "behind"),
+    ]
+    heard = {round(window.end / RATE, 1): window.outputs is not None for window in made.said}
+    meanwhile = [was for end_s, was in heard.items() if 21.5 < end_s < 34.5]
+    assert meanwhile == [idx % 2 == (not meanwhile[0]) for idx in range(len(meanwhile))]
+    assert all(was for end_s, was in heard.items() if not 20 < end_s < 36)
+
+
+def test_lost_audio_is_a_state_until_a_minute_without_any(bench: Maker) -> None:
+    made = bench(audio(10.0) + audio(100.0, first_s=13.0))
+    made.run()
+    assert made.events() == [("state_begins", "overrun"), ("state_ends", "overrun")]
+    assert made.reader.reopened == []
 
 
 def test_a_microphone_that_never_gave_sound_is_no_audio_with_its_reason(bench: Maker) -> None:
@@ -497,9 +555,10 @@ def test_a_disk_that_refuses_is_told_to_the_station(bench: Maker, monkeypatch: p
 
 
 def test_lost_audio_is_in_the_minutes_line_with_its_reason(bench: Maker, caplog: pytest.LogCaptureFixture) -> None:
-    made = bench(audio(10.0) + audio(10.0, first_s=14.0) + audio(10.0, first_s=30.0))
+    made = bench(audio(10.0) + audio(10.0, first_s=14.0) + audio(10.0, first_s=30.0) + audio(10.0, first_s=41.0))
 
     def drop(turn: int) -> None:
+        made.reader.reopenings = 1 if turn >= 20 else 0
         made.reader.dropped_samples = 6 * RATE if turn >= 40 else 0
 
     made.reader.on_get = drop
@@ -508,6 +567,7 @@ def test_lost_audio_is_in_the_minutes_line_with_its_reason(bench: Maker, caplog:
     assert minute.fields["gaps"] == [
         {"at_s": 14.0, "lost_s": 4.0, "reason": "source reopened"},
         {"at_s": 30.0, "lost_s": 6.0, "reason": "listener behind"},
+        {"at_s": 41.0, "lost_s": 1.0, "reason": "source lost it"},
     ]
     assert made.stages.health.dropped_s == 6.0
     assert "4.0 s of audio lost at 14.0 s: source reopened" in caplog.text
