@@ -37,6 +37,7 @@ from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
+from agent.watchdog import RunMark, Watchdog
 
 if TYPE_CHECKING:
     from agent.uplink import Uplink
@@ -198,10 +199,20 @@ def run_command(options: argparse.Namespace) -> int:
     clock = DeviceClock()
     with ExitStack() as stack:
         stack.enter_context(_alone(config.storage.folder))
+        mark = stack.enter_context(_marked(config.storage.folder / "run", clock.boot_id))
         stages, gate_kind = _stages(config, clock, stack, stop)
         manifest, journal, reader = stages.listener.manifest, stages.journal, stages.reader
-        journal.event("start", version=VERSION, model=manifest.digest, gate=gate_kind, reason="started")
-        log.info("%s listens: model %s %s, gate %s", config.device.id, manifest.name, manifest.digest, gate_kind)
+        stages.health.start_reason = mark.reason
+        why = f"{mark.reason}: {mark.detail}" if mark.detail else mark.reason
+        journal.event("start", version=VERSION, model=manifest.digest, gate=gate_kind, reason=why)
+        log.info(
+            "%s listens (%s): model %s %s, gate %s",
+            config.device.id,
+            why,
+            manifest.name,
+            manifest.digest,
+            gate_kind,
+        )
         Service(stages, say=_sayer(manifest) if options.say else None).run(stop)
         waiting = drain(stages.outbox, clock, stop, _DRAIN_S) if stages.uplink is not None else 0
         problem = reader.last_error if reader.ended else None
@@ -247,8 +258,22 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         health=Health(config.device, manifest, folder, clock.monotonic_s()),
         clock=clock,
         heartbeat_s=config.station.heartbeat_s,
+        watchdog=Watchdog(folder / "alive"),
     )
     return stages, gate_kind
+
+
+@contextmanager
+def _marked(path: Path, boot_id: str) -> Generator[RunMark]:
+    """Leave a mark of this run and of how it ends; what kills it leaves the mark of a run that goes on."""
+    mark = RunMark(path, boot_id)
+    mark.begin()
+    try:
+        yield mark
+    except BaseException as error:
+        mark.end(f"{type(error).__name__}: {error}")
+        raise
+    mark.end()
 
 
 @contextmanager

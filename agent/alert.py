@@ -22,7 +22,8 @@ from agent.fields import Fields, shown
 from agent.signing import DEVICE_ID
 
 ALERT_SCHEMA = 1
-HEARTBEAT_SCHEMA = 1
+HEARTBEAT_SCHEMA = 2
+"""2 says how the last run ended, and of lag, reopenings, parked and lost alerts; 1 is read as well."""
 LARGEST_ALERT_BYTES = 64 * 1024
 LARGEST_LOG_MEL_BYTES = 32 * 1024
 LARGEST_HEARTBEAT_BYTES = 8 * 1024
@@ -270,6 +271,18 @@ class Heartbeat:
     disk_free_mb: float
     rss_mb: float
     """Resident memory."""
+    start_reason: str = ""
+    """How the run before this one ended: `clean stop`, `crash`, `killed`, `power loss`; empty if it is not said."""
+    lag_s: float = 0.0
+    """Longest time that sound waited for the listener since the last heartbeat."""
+    reopenings: int = 0
+    """How often the microphone had to be opened again since the start."""
+    parked: int = 0
+    """Alerts that the station refused."""
+    in_memory: int = 0
+    """Alerts that the disk refused: gone if the power goes."""
+    lost_alerts: int = 0
+    """Alerts dropped since the start because the outbox's bytes ran out."""
     position: Position | None = None
     battery: Battery | None = None
 
@@ -281,8 +294,10 @@ class Heartbeat:
     def from_json(cls, body: bytes) -> "Heartbeat":
         """Read the wire form; FieldError names the field that is wrong."""
         fields = _document(body, LARGEST_HEARTBEAT_BYTES)
-        fields.integer("schema", HEARTBEAT_SCHEMA, HEARTBEAT_SCHEMA)
+        schema = fields.integer("schema", 1, HEARTBEAT_SCHEMA)
         heartbeat = cls(
+            # one of an older agent is kept as one of today that does not say everything
+            **(_since_2(fields) if schema >= 2 else {}),  # type: ignore[arg-type]  # a dict of mixed kinds
             device_id=_matching(fields, "device_id", DEVICE_ID, 63, "small letters, digits, '.', '_' and '-'"),
             version=fields.text("version", longest=40),
             clock=Clock.parse(fields.sub("clock")),
@@ -304,6 +319,18 @@ class Heartbeat:
         )
         fields.done()
         return heartbeat
+
+
+def _since_2(fields: Fields) -> dict[str, object]:
+    """Return what heartbeats say since schema 2."""
+    return {
+        "start_reason": fields.text("start_reason", longest=32),
+        "lag_s": fields.number("lag_s", 0, _MANY_SECONDS),
+        "reopenings": fields.integer("reopenings", 0, 2**53),
+        "parked": fields.integer("parked", 0, 2**53),
+        "in_memory": fields.integer("in_memory", 0, 2**53),
+        "lost_alerts": fields.integer("lost_alerts", 0, 2**53),
+    }
 
 
 def finite(value: float) -> float:

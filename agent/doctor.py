@@ -19,6 +19,7 @@ from agent.gate import webrtc_vad
 from agent.health import Health, disk_free_mb
 from agent.hearing import level_dbfs
 from agent.manifest import Manifest, load_model
+from agent.outbox import EMPTY
 from agent.signing import read_key
 from agent.uplink import StationLink
 
@@ -160,7 +161,7 @@ def _heartbeat_answer(config: AgentConfig, manifest: Manifest, key: bytes) -> st
     try:
         began_s = clock.monotonic_s()
         health = Health(config.device, manifest, config.storage.folder, began_s)
-        answer = link.post("/v1/heartbeats", health.heartbeat(clock.now(), 0).to_json())
+        answer = link.post("/v1/heartbeats", health.heartbeat(clock.now(), EMPTY).to_json())
     finally:
         link.close()
     if not answer.signed:

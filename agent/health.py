@@ -14,6 +14,7 @@ from agent.alert import Heartbeat, finite
 from agent.config import DeviceConfig
 from agent.listen import Window
 from agent.manifest import Manifest
+from agent.outbox import Counts
 
 _STATM = Path("/proc/self/statm")
 
@@ -49,6 +50,8 @@ class Health:
     """Seconds of audio lost because the listener was behind."""
     lag_s: float = 0.0
     """Longest time that a block waited for the listener since the last heartbeat, seconds."""
+    start_reason: str = "first start"
+    """How the run before this one ended."""
     _states: dict[str, float] = field(init=False, default_factory=dict[str, float])
     """Named states that hold, and since when (monotonic seconds)."""
     _heard: int = field(init=False, default=0)
@@ -70,6 +73,11 @@ class Health:
     def heard(self, n_samples: int) -> None:
         """Count audio."""
         self._heard += n_samples
+
+    @property
+    def heard_s(self) -> float:
+        """Return the seconds of audio heard since the start."""
+        return self._heard / self.manifest.features.sample_rate
 
     def window(self, window: Window) -> None:
         """Count a window."""
@@ -94,8 +102,14 @@ class Health:
         since_s = self._states.pop(state, None)
         return None if since_s is None else now_s - since_s
 
-    def heartbeat(self, clock: ClockReading, queue: int) -> Heartbeat:
-        """Return what there is to say, and begin a new span for the figures that are per heartbeat."""
+    def heartbeat(self, clock: ClockReading, queue: Counts, reopenings: int = 0) -> Heartbeat:
+        """Return what there is to say, and begin a new span for the figures that are per heartbeat.
+
+        Args:
+            clock: now.
+            queue: how full the outbox is.
+            reopenings: how often the microphone had to be opened again since the start.
+        """
         rate = self.manifest.features.sample_rate
         wall_s = max(clock.monotonic_s - self._beat_s, 1e-3)
         beat = Heartbeat(
@@ -104,21 +118,27 @@ class Health:
             clock=clock,
             model_digest=self.manifest.digest,
             uptime_s=round(max(clock.monotonic_s - self.started_s, 0.0), 1),
-            audio_s=round(self._heard / rate, 1),
+            audio_s=round(self.heard_s, 1),
             audio_per_wall=round((self._heard - self._heard_before) / rate / wall_s, 3),
             windows=self.windows,
             classified=self.classified,
             top_scores=self._top_scores(),
             level_dbfs=round(self._level_dbfs(), 1),
             states=self.states,
-            queue=queue,
+            queue=queue.waiting,
+            parked=queue.parked,
+            in_memory=queue.in_memory,
+            lost_alerts=queue.dropped,
+            lag_s=round(self.lag_s, 1),
+            reopenings=reopenings,
+            start_reason=self.start_reason,
             dropped_s=round(self.dropped_s, 1),
             disk_free_mb=round(disk_free_mb(self.folder), 1),
             rss_mb=round(rss_mb(), 1),
             position=self.device.position,
         )
         self._beat_s, self._heard_before = clock.monotonic_s, self._heard
-        self._top, self._power_sum, self._power_count = {}, 0.0, 0
+        self._top, self._power_sum, self._power_count, self.lag_s = {}, 0.0, 0, 0.0
         return beat
 
     def _top_scores(self) -> Mapping[str, float]:

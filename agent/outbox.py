@@ -87,6 +87,9 @@ class Counts:
     """Alert revisions lost since this outbox was opened, because the bytes ran out."""
 
 
+EMPTY = Counts(waiting=0, parked=0, bytes=0, in_memory=0, dropped=0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
     """An alert revision that had to go, for the journal."""

@@ -22,6 +22,7 @@ from agent.listen import Listener, Window
 from agent.manifest import Manifest
 from agent.outbox import Outbox
 from agent.report import Reporter
+from agent.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from agent.uplink import Uplink
@@ -55,6 +56,7 @@ class Stages:
     health: Health
     clock: DeviceClock
     heartbeat_s: float
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 def setting_of(manifest: Manifest) -> Setting:
@@ -107,6 +109,7 @@ class Service:
         """Listen until `stop` is set or a recording ends."""
         reader = self.stages.reader
         reader.start()
+        self.stages.watchdog.ready()
         while not stop.is_set():
             block = reader.get(_WAIT_S)
             if block is not None:
@@ -116,6 +119,7 @@ class Service:
             else:
                 self._hear_nothing()
             self._keep_time()
+        self.stages.watchdog.stopping()
         self._finish()
 
     def _hear(self, block: Block) -> None:
@@ -263,6 +267,8 @@ class Service:
     def _keep_time(self) -> None:
         """Once a minute a line of journal, every few minutes a heartbeat."""
         stages, now_s = self.stages, self.stages.clock.monotonic_s()
+        # sound, or at least another try: a reader that is stuck in a driver gives neither
+        stages.watchdog.see((self._expected, stages.reader.reopenings), now_s)
         self._reopen_if_deaf(now_s)
         if now_s - self._lost_s >= _CALM_S:
             self._end_state("overrun")
@@ -272,7 +278,8 @@ class Service:
         if stages.uplink is not None and now_s - self._beat_s >= stages.heartbeat_s:
             self._beat_s = now_s
             self._note_storage()
-            stages.uplink.beat(stages.health.heartbeat(stages.clock.now(), stages.outbox.counts().waiting))
+            beat = stages.health.heartbeat(stages.clock.now(), stages.outbox.counts(), stages.reader.reopenings)
+            stages.uplink.beat(beat)
 
     def _write_minute(self) -> None:
         stages = self.stages
@@ -283,6 +290,9 @@ class Service:
             states=stages.health.states,
         )
         self._gaps = []
+        states = ", ".join(stages.health.states) or "hears well"
+        heard_h = stages.health.heard_s / 3_600
+        stages.watchdog.say(f"{heard_h:.1f} h heard, {stages.outbox.counts().waiting} alerts wait, {states}")
         for dropped in stages.outbox.take_dropped():
             stages.journal.event(
                 "alert_dropped", alert_id=dropped.alert_id, revision=dropped.revision, reason=dropped.reason

@@ -164,7 +164,12 @@ ALERTS = st.builds(
 )
 HEARTBEATS = st.builds(
     Heartbeat,
-    schema=st.just(1),
+    start_reason=st.sampled_from(["", "killed", "power loss"]),
+    lag_s=NUMBERS,
+    reopenings=st.integers(0, 2**53),
+    parked=st.integers(0, 2**53),
+    in_memory=st.integers(0, 2**53),
+    lost_alerts=st.integers(0, 2**53),
     device_id=DEVICES,
     version=st.text("0123456789.dev+", max_size=40),
     clock=CLOCKS,
@@ -194,6 +199,19 @@ def test_an_alert_survives_the_wire(alert: Alert) -> None:
 @given(HEARTBEATS)
 def test_a_heartbeat_survives_the_wire(heartbeat: Heartbeat) -> None:
     assert Heartbeat.from_json(heartbeat.to_json()) == heartbeat
+
+
+def test_a_heartbeat_of_an_older_agent_is_read_and_kept() -> None:
+    document = json.loads(HEARTBEAT.to_json())
+    for key in ("start_reason", "lag_s", "reopenings", "parked", "in_memory", "lost_alerts"):
+        del document[key]
+    older = Heartbeat.from_json(json.dumps({**document, "schema": 1}).encode())
+    assert older == HEARTBEAT
+    assert Heartbeat.from_json(older.to_json()) == older, "what the station keeps, it can read again"
+    with pytest.raises(FieldError, match="lag_s"):
+        Heartbeat.from_json(json.dumps({**document, "schema": 1, "lag_s": 0.0}).encode())
+    with pytest.raises(FieldError, match="is missing"):
+        Heartbeat.from_json(json.dumps(document).encode())
 
 
 def test_the_same_alert_has_the_same_bytes() -> None:
@@ -279,7 +297,13 @@ BOUNDS: list[tuple[str, str, list[Any]]] = [
     ("alert", "log_mel.low", [-201, 201]),
     ("alert", "log_mel.step", [0, 11]),
     ("alert", "log_mel.data", ["eJz…", "AAAA", "a", "A" * (LARGEST_LOG_MEL_BYTES + 1)]),
-    ("heartbeat", "schema", [0, 2]),
+    ("heartbeat", "schema", [0, 3]),
+    ("heartbeat", "start_reason", ["k" * 33, 1]),
+    ("heartbeat", "lag_s", [-1, 1e11]),
+    ("heartbeat", "reopenings", [-1, 2**53 + 1]),
+    ("heartbeat", "parked", [-1, 2**53 + 1]),
+    ("heartbeat", "in_memory", [-1, 2**53 + 1]),
+    ("heartbeat", "lost_alerts", [-1, 2**53 + 1]),
     ("heartbeat", "device_id", ["Ipe"]),
     ("heartbeat", "version", ["1" * 41, "1.0\n", "\ud800"]),
     ("heartbeat", "model_digest", ["a" * 65]),

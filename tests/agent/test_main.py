@@ -484,7 +484,7 @@ def test_run_hears_a_recording_to_its_end(
     assert [alert.state for alert in station.alerts] == ["open", "closed"]
     state = saw.parent / "state"
     assert [event for event, _ in events(state)].count("alert") == 2
-    assert events(state)[0] == ("start", "started")
+    assert events(state)[0] == ("start", "first start")
     assert ("delivered", None) in events(state)
     assert ("stop", "the recording ended") in events(state)[-2:]  # the sender may have a last word
     said = capsys.readouterr().out.splitlines()
