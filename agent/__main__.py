@@ -25,7 +25,7 @@ from agent.classify import load_classifier
 from agent.clock import DeviceClock
 from agent.config import AgentConfig, read_config
 from agent.counter import Counter
-from agent.errors import AgentError, AudioError, ConfigError, ModelError
+from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
 from agent.hearing import SILENCE_DBFS, Hearing
@@ -37,6 +37,7 @@ from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
+from agent.slots import ModelGuard, ModelSlots
 from agent.watchdog import RunMark, Watchdog
 
 if TYPE_CHECKING:
@@ -197,27 +198,33 @@ def run_command(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     clock = DeviceClock()
-    with ExitStack() as stack:
-        stack.enter_context(_alone(config.storage.folder))
-        mark = stack.enter_context(_marked(config.storage.folder / "run", clock.boot_id))
-        stages, gate_kind = _stages(config, clock, stack, stop)
-        manifest, journal, reader = stages.listener.manifest, stages.journal, stages.reader
-        stages.health.start_reason = mark.reason
+    with _alone(config.storage.folder), _marked(config.storage.folder / "run", clock.boot_id) as mark:
         why = f"{mark.reason}: {mark.detail}" if mark.detail else mark.reason
+        while True:
+            try:
+                return _listen(config, clock, stop, why, say=options.say)
+            except ModelCondemnedError as error:
+                log.error("%s; the model that was good before takes over", error)  # noqa: TRY400  # one line for people
+                why = "model given up"
+
+
+def _listen(config: AgentConfig, clock: DeviceClock, stop: threading.Event, why: str, *, say: bool) -> int:
+    """Put everything together and listen; ModelCondemnedError if it must be put together anew with another model."""
+    halt = threading.Event()
+    """Ends this round's sender: what stops the agent stops it as well, at the end."""
+    with ExitStack() as stack:
+        stages, gate_kind = _stages(config, clock, stack, halt)
+        manifest, journal, reader = stages.listener.manifest, stages.journal, stages.reader
+        stages.health.start_reason = why.partition(":")[0]
         journal.event("start", version=VERSION, model=manifest.digest, gate=gate_kind, reason=why)
         log.info(
-            "%s listens (%s): model %s %s, gate %s",
-            config.device.id,
-            why,
-            manifest.name,
-            manifest.digest,
-            gate_kind,
+            "%s listens (%s): model %s %s, gate %s", config.device.id, why, manifest.name, manifest.digest, gate_kind
         )
-        Service(stages, say=_sayer(manifest) if options.say else None).run(stop)
+        Service(stages, say=_sayer(manifest) if say else None).run(stop)
         waiting = drain(stages.outbox, clock, stop, _DRAIN_S) if stages.uplink is not None else 0
         problem = reader.last_error if reader.ended else None
         journal.event("stop", reason="told to" if stop.is_set() else str(problem or "the recording ended"))
-        stop.set()
+        halt.set()
     if isinstance(problem, AudioError):
         raise problem
     if waiting:
@@ -231,10 +238,14 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
     journal_bytes = round(config.storage.journal_mb * 1e6)
     journal = Journal(folder / "journal", clock, device_id=config.device.id, max_bytes=journal_bytes)
     stack.enter_context(journal)
+    slots = ModelSlots(folder)
+
+    def load(model: Path) -> tuple[str, tuple[Manifest, Callable[[], Listener], str]]:
+        loaded = load_stages(model, gate=config.listen.gate, vad=config.listen.vad)
+        return loaded[0].digest, loaded
+
     try:
-        manifest, new_listener, gate_kind = load_stages(
-            config.listen.model, gate=config.listen.gate, vad=config.listen.vad
-        )
+        (manifest, new_listener, gate_kind), model, instead_of = slots.choose(config.listen.model, load)
     except ModelError as error:
         journal.event("start_failed", reason=str(error))  # for who reads the field log of a silent phone
         raise
@@ -247,6 +258,10 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         monotonic=clock.monotonic_s,
     )
     stack.callback(reader.close)
+    health = Health(config.device, manifest, folder, clock.monotonic_s())
+    if instead_of:
+        health.begin("model_fallback", clock.monotonic_s())
+        journal.event("state_begins", state="model_fallback", reason=instead_of)
     stages = Stages(
         reader=reader,
         hearing=Hearing(),
@@ -255,10 +270,11 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         outbox=outbox,
         uplink=uplink,
         journal=journal,
-        health=Health(config.device, manifest, folder, clock.monotonic_s()),
+        health=health,
         clock=clock,
         heartbeat_s=config.station.heartbeat_s,
         watchdog=Watchdog(folder / "alive"),
+        guard=ModelGuard(slots, model, manifest.digest),
     )
     return stages, gate_kind
 

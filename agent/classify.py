@@ -34,6 +34,8 @@ MEAN_DIFFERENCE = 0.02
 """...and scores that differ by no more than this on average."""
 SUSPICIOUS_REPEATS = 40
 """As many equal answers to different windows make the model prove itself again."""
+PROOF_EVERY = 2_400
+"""Windows after which it proves itself whatever it says, about once an hour: memory may rot."""
 
 
 class Classifier(Protocol):
@@ -62,6 +64,7 @@ class TfliteClassifier:
     _output_idx: int
     _last: bytes = field(init=False, default=b"")
     _repeats: int = field(init=False, default=0)
+    _unproven: int = field(init=False, default=0)
 
     def outputs(self, frames: Float32) -> Int8:
         """Return the output bytes of one window; see `Classifier`."""
@@ -97,6 +100,10 @@ class TfliteClassifier:
 
     def _watch(self, answer: Int8) -> None:
         """Silence may well be answered alike forty times; a stuck model cannot answer its golden windows."""
+        self._unproven += 1
+        if self._unproven >= PROOF_EVERY:
+            self.prove()
+            self._unproven = 0
         content = answer.tobytes()
         self._repeats = self._repeats + 1 if content == self._last else 0
         self._last = content

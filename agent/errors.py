@@ -5,6 +5,7 @@ AgentError
 ├── AudioError         this file or stream is not sound that can be read
 │   └── CaptureError   the microphone stopped; reopen it
 ├── ModelError         the model file, its manifest and this code disagree
+│   └── ModelCondemnedError  it fails at work, and there is another to go on with
 ├── FieldError         a message or file has a field that is missing, wrong or too large
 ├── StorageError       the disk refused; go on from memory and say so
 └── UplinkError        the base station did not take it; try later
@@ -30,6 +31,10 @@ class CaptureError(AudioError):
 
 class ModelError(AgentError):
     """The model cannot be used, or answers what it must not."""
+
+
+class ModelCondemnedError(ModelError):
+    """The model fails at work, and there is another one to go on with."""
 
 
 class FieldError(AgentError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from agent.alert import Alert
 from agent.capture import Block, Reader
 from agent.clock import DeviceClock
-from agent.errors import AgentError, ModelError, StorageError
+from agent.errors import AgentError, ModelCondemnedError, ModelError, StorageError
 from agent.health import Health
 from agent.hearing import SILENCE_DBFS, Hearing, StateChange
 from agent.journal import Journal, Json, Setting, WindowRecord
@@ -22,6 +22,7 @@ from agent.listen import Listener, Window
 from agent.manifest import Manifest
 from agent.outbox import Outbox
 from agent.report import Reporter
+from agent.slots import ModelGuard
 from agent.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ FIRST_REOPENING_S, LONGEST_REOPENING_S = 15.0, 600.0
 """Seconds from one opening to the next while a state holds; each time twice as many, and never the last time."""
 LAG_S, NO_LAG_S = 4.0, 1.0
 """Seconds behind the microphone at which every second window is left out, and at which none is any more."""
+SLOW_SHARE = 0.8
+"""Share of the stride at which a window takes too long."""
+_TIMING = 0.1
 _CALM_S = 60.0
 """Seconds without lost audio after which none is being lost."""
 _WAIT_S = 1.0
@@ -57,6 +61,8 @@ class Stages:
     clock: DeviceClock
     heartbeat_s: float
     watchdog: Watchdog = field(default_factory=Watchdog)
+    guard: ModelGuard | None = None
+    """None: the model has nobody behind it."""
 
 
 def setting_of(manifest: Manifest) -> Setting:
@@ -92,6 +98,8 @@ class Service:
     _block_s: float = field(init=False)
     _dropped: int = field(init=False, default=0)
     _reopenings: int = field(init=False, default=0)
+    _window_s: float = field(init=False, default=0.0)
+    """Seconds that a window takes, a running mean."""
     _lost_s: float = field(init=False, default=-math.inf)
     """Monotonic seconds at which audio was lost last."""
     _reopen_s: float = field(init=False, default=-math.inf)
@@ -106,19 +114,27 @@ class Service:
         self._beat_s = now_s - self.stages.heartbeat_s
 
     def run(self, stop: threading.Event) -> None:
-        """Listen until `stop` is set or a recording ends."""
+        """Listen until `stop` is set or a recording ends.
+
+        Raises:
+            ModelCondemnedError: the model only fails, and another one lies ready.
+        """
         reader = self.stages.reader
         reader.start()
         self.stages.watchdog.ready()
-        while not stop.is_set():
-            block = reader.get(_WAIT_S)
-            if block is not None:
-                self._hear(block)
-            elif reader.ended:
-                break
-            else:
-                self._hear_nothing()
-            self._keep_time()
+        try:
+            while not stop.is_set():
+                block = reader.get(_WAIT_S)
+                if block is not None:
+                    self._hear(block)
+                elif reader.ended:
+                    break
+                else:
+                    self._hear_nothing()
+                self._keep_time()
+        except ModelCondemnedError:
+            self._finish()
+            raise
         self.stages.watchdog.stopping()
         self._finish()
 
@@ -132,20 +148,37 @@ class Service:
         self._note_states(stages.hearing.push(block))
         windows = stages.listener.push(block)
         while True:
+            began_s = stages.clock.monotonic_s()
             try:
                 window = next(windows)
             except StopIteration:
                 return
             except ModelError as error:
                 self._begin_state("model_failed", str(error))
+                if stages.guard is not None:
+                    stages.guard.failed(str(error), self._block_s)
                 # what the generator had left is heard with the next block
                 return
+            self._time(window, stages.clock.monotonic_s() - began_s)
             self._take(window)
+
+    def _time(self, window: Window, took_s: float) -> None:
+        """Name a model that needs nearly as long for a window as there is until the next."""
+        if window.outputs is None:
+            return
+        self._window_s += _TIMING * (took_s - self._window_s)
+        stride_s = self.stages.listener.manifest.stride_s
+        if self._window_s > SLOW_SHARE * stride_s:
+            self._begin_state("model_slow", f"{self._window_s:.2f} s a window, there is one every {stride_s:g} s")
+        elif self._window_s < SLOW_SHARE / 2 * stride_s:
+            self._end_state("model_slow")
 
     def _take(self, window: Window) -> None:
         stages = self.stages
         if window.outputs is not None:
             self._end_state("model_failed")
+            if stages.guard is not None:
+                stages.guard.answered()
         stages.health.window(window)
         self._level_dbfs = window.level_dbfs
         self._minute_power += 10.0 ** (window.level_dbfs / 10.0)

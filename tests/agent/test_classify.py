@@ -387,6 +387,24 @@ def test_a_stuck_model_is_an_error_until_it_moves_again(
     assert classifier.outputs(heard[0]).tolist() == [-100, -100, -100]
 
 
+def test_a_model_proves_itself_once_an_hour_whatever_it_says(
+    tiny: tuple[Manifest, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "PROOF_EVERY", 50)
+    manifest, content = tiny
+    behaviour = Behaviour(golden_of(manifest))
+    classifier = load_classifier(manifest, content, [install(monkeypatch, behaviour)])
+    turn = iter(range(1_000))
+    behaviour.answer = lambda _: np.array([next(turn) % 100, 0, 0], np.int8)
+    heard = windows(60, manifest)
+    for window in heard[:49]:
+        classifier.outputs(window)
+    with pytest.raises(ModelError, match="golden answers differ"):
+        classifier.outputs(heard[49])
+    behaviour.answer = golden_of(manifest)
+    classifier.outputs(heard[50])
+
+
 def test_a_model_whose_answers_change_is_not_asked_for_proof(
     tiny: tuple[Manifest, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from agent.capture import AudioFile, AudioSource
 from agent.config import CaptureConfig
 from agent.manifest import BUNDLED_MODEL, manifest_path
 from agent.outbox import Outbox
+from agent.slots import ModelSlots
 from agent.uplink import ALERTS, Answer
 
 REPO = Path(__file__).resolve().parents[2]
@@ -599,3 +600,27 @@ def test_the_shipped_model_is_the_default(saw: Path, capsys: pytest.CaptureFixtu
         pytest.skip("the shipped model is not there yet")
     assert main(["replay", str(saw)]) == 0
     assert "windows" in capsys.readouterr().out
+
+
+def test_a_damaged_model_is_replaced_by_the_one_before_and_everybody_is_told(
+    saw: Path, config_file: ConfigMaker, station: KindStation, unpaced: None, tmp_path: Path
+) -> None:
+    state = saw.parent / "state"
+    ModelSlots(state).keep(TINY)
+    broken = tmp_path / "model.tflite"
+    broken.write_bytes(TINY.read_bytes()[:-1])
+    broken.with_suffix(".json").write_bytes(TINY.with_suffix(".json").read_bytes())
+    path = config_file(station=STATION, listen={"model": str(broken), "vad": False})
+    assert main(["run", "--config", str(path)]) == 0
+    assert [alert.state for alert in station.alerts] == ["open", "closed"]
+    (begins,) = [reason for event, reason in events(state) if event == "state_begins"]
+    assert "model.tflite: is damaged" in str(begins)
+
+
+def test_a_second_run_says_how_the_first_one_ended(saw: Path, config_file: ConfigMaker, unpaced: None) -> None:
+    path = config_file(listen={"model": str(TINY), "vad": False})
+    assert main(["run", "--config", str(path)]) == 0
+    assert main(["run", "--config", str(path)]) == 0
+    state = saw.parent / "state"
+    assert [reason for event, reason in events(state) if event == "start"] == ["first start", "clean stop"]
+    assert (state / "alive").is_file()

@@ -20,7 +20,7 @@ from agent.capture import Block, Reader
 from agent.clock import DeviceClock
 from agent.config import DeviceConfig
 from agent.decide import Decider, Detection, LabelRule
-from agent.errors import AgentError, AudioError, CaptureError, ModelError, StorageError
+from agent.errors import AgentError, AudioError, CaptureError, ModelCondemnedError, ModelError, StorageError
 from agent.gate import Gate, GateConfig
 from agent.health import Health
 from agent.hearing import Hearing
@@ -30,6 +30,7 @@ from agent.manifest import Manifest
 from agent.outbox import Outbox
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
+from agent.slots import ModelGuard, ModelSlots
 from agent.uplink import Uplink
 
 Float32 = NDArray[np.float32]
@@ -439,6 +440,42 @@ def test_a_failing_model_is_a_state_with_begin_and_end(bench: Maker, caplog: pyt
     assert [beat.states for beat in made.beats.beats][:3] == [(), ("model_failed",), ()]
     assert caplog.text.count("model_failed") == 2
     assert len(made.said) == 19 - 3
+
+
+def test_a_model_that_only_fails_is_given_up_when_another_lies_ready(bench: Maker) -> None:
+    made = bench(audio(200.0), [MISS] * 10 + [FAIL] * 200)
+    told: list[str] = []
+
+    class Ready:
+        def has_other(self, digest: str) -> bool:
+            return True
+
+        def condemn(self, digest: str, reason: str) -> None:
+            told.append(f"{digest} {reason}")
+
+    digest = made.stages.listener.manifest.digest
+    guard = ModelGuard(cast("ModelSlots", Ready()), Path("model.tflite"), digest)
+    made.service.stages = replace(made.stages, guard=guard)
+    with pytest.raises(ModelCondemnedError):
+        made.run()
+    assert told == [f"{digest} scripted: the model failed"]
+    assert 75.0 < made.time.now_s - 1_000.0 < 85.0, "a minute of failures behind ten answers"
+
+
+def test_a_model_that_needs_too_long_is_named(bench: Maker) -> None:
+    made = bench(audio(120.0))
+    real = made.classifier.outputs
+
+    def slow(frames: Float32) -> Int8:
+        made.time.now_s += 1.4 if made.time.now_s < 1_060.0 else 0.05
+        return real(frames)
+
+    made.classifier.outputs = slow  # type: ignore[method-assign]
+    made.run()
+    assert [event for event in made.events() if event[1] == "model_slow"] == [
+        ("state_begins", "model_slow"),
+        ("state_ends", "model_slow"),
+    ]
 
 
 def test_gated_windows_do_not_end_the_failure_of_a_model(bench: Maker) -> None:
