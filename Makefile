@@ -71,6 +71,9 @@ coverage: $(DEV_READY) ## Branch coverage of the suite
 pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.14 at hand
 	@bash tests/pythons.sh
 
+torture: $(DEV_READY) ## The fault suite at length: kills, bad links, full disks, a day of sound (20 minutes at most)
+	@$(DEV)/bin/python -m tests.torture
+
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
@@ -95,4 +98,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons bench evaluate release-check export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture bench evaluate release-check export-tflite wheel lock clean

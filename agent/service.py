@@ -194,6 +194,13 @@ class Service:
     def _keep(self, alert: Alert) -> None:
         """Bring an alert to disk before anything else is done with it; the sender wakes up by itself."""
         stages = self.stages
+        try:
+            stages.outbox.put(alert)
+        except StorageError as error:
+            self._begin_state("outbox_failed", str(error))
+        else:
+            self._end_state("outbox_failed")
+        # behind the put: an alert that the log names is on the disk, or in memory with its state named
         word = "heard" if alert.revision == 0 else "is over"
         log.info(
             "%s %s: began at %.1f s, score %.2f, alert %s",
@@ -203,12 +210,6 @@ class Service:
             alert.score,
             alert.alert_id[:8],
         )
-        try:
-            stages.outbox.put(alert)
-        except StorageError as error:
-            self._begin_state("outbox_failed", str(error))
-        else:
-            self._end_state("outbox_failed")
         stages.journal.event(
             "alert",
             alert_id=alert.alert_id,

@@ -3,12 +3,10 @@
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +17,14 @@ import yaml
 from agent import synth
 from agent.manifest import BUNDLED_MODEL
 from agent.wav import write_wav
+from tests.torture.rig import PATIENCE_S, free_port, wait_until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not BUNDLED_MODEL.exists(), reason="no model is bundled yet: make export-tflite"),
 ]
 
-PATIENCE_S = 60.0
 RATE = 16_000
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll what another process does; there is no clock of theirs to turn."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"{what} did not happen within {PATIENCE_S:.0f} s"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Chain:

@@ -1,0 +1,254 @@
+"""What the field does to an agent, done on purpose: each returns what was injected, how often, and what was lost."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.torture.badlink import BadLink
+from tests.torture.rig import Rig, wait_until
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """One line of the table."""
+
+    fault: str
+    injected: str
+    """What, and how often."""
+    kept: int
+    """Alert revisions that the agent had on disk, or in memory with the state named."""
+    lost: int
+    """Of these, not at the station in the end."""
+    invented: int
+    """At the station and not the agent's, or there twice."""
+    noticed_s: float | None = None
+    recovered_s: float | None = None
+    remark: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Say whether nothing was lost and nothing invented."""
+        return self.lost == 0 and self.invented == 0
+
+
+def _compared(rig: Rig) -> tuple[int, int, int]:
+    """Return how many revisions were kept, lost and invented."""
+    kept, arrived = rig.kept(), rig.arrived()
+    # what was killed between the disk and the log's line arrives without a line: one a kill at most
+    strangers = {one for one in arrived if one not in kept}
+    invented = len(arrived) - len(set(arrived)) + max(0, len(strangers) - rig.kills)
+    return len(kept), len(kept - set(arrived)), invented
+
+
+def _drained(rig: Rig, state: Path | None = None) -> float:
+    """Let an agent that hears forest alone send what waits; return the seconds that it took."""
+    began_s = time.monotonic()
+    agent = rig.start_agent(rig.forest, state=state)
+    wait_until(lambda: b" listens " in rig.logs[-1].read_bytes(), "the agent listening")
+    wait_until(lambda: rig.waiting(state) == 0, "the outbox running empty", 120.0)
+    assert rig.stop(agent) == 0
+    return time.monotonic() - began_s
+
+
+def kills(folder: Path, *, times: int, seed: int = 1) -> Outcome:
+    """kill -9 of the agent at random moments of a loop with detections, at a station that comes and goes."""
+    rng = random.Random(seed)
+    with Rig(folder) as rig:
+        station, station_until_s = rig.start_station(), time.monotonic() + rng.uniform(3, 10)
+        for _ in range(times):
+            agent = rig.start_agent(rig.saw)
+            time.sleep(rng.uniform(0.5, 4.0))
+            rig.kill(agent)
+            rig.kills += 1
+            if time.monotonic() > station_until_s:
+                if station.poll() is None:
+                    rig.kill(station)
+                else:
+                    station = rig.start_station()
+                station_until_s = time.monotonic() + rng.uniform(3, 10)
+        if station.poll() is not None:
+            rig.start_station()
+        took_s = _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="kill -9 of the agent",
+            injected=f"{times} kills, the station killed and started meanwhile",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            recovered_s=round(took_s, 1),
+        )
+
+
+def bad_link(folder: Path, *, seconds: float, through_share: float, seed: int = 2) -> Outcome:
+    """A station that refuses, hangs, answers half or nonsense, redirects, or throws the receipt away."""
+    with Rig(folder) as rig:
+        rig.start_station()
+        link = BadLink(rig.port, seed=seed, through_share=through_share)
+        agent = rig.start_agent(rig.saw, port=link.port, heartbeat_s=1.0)
+        time.sleep(seconds)
+        assert rig.stop(agent) == 0
+        link.close()
+        took_s = _drained(rig)
+        kept, lost, invented = _compared(rig)
+        n_bad = sum(link.met.values()) - link.met["through"]
+        return Outcome(
+            fault="a bad link",
+            injected=f"{n_bad} of {sum(link.met.values())} connections, {len(link.met) - 1} kinds",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            recovered_s=round(took_s, 1),
+            remark=", ".join(f"{mode} {count}" for mode, count in sorted(link.met.items())),
+        )
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """Mount a small disk in memory, or yield None where nobody may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if mount is None or os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+def full_disk(folder: Path) -> Outcome | None:
+    """A disk without a free byte while saws are heard: they go by memory, the state is named, and all is well later."""
+    with Rig(folder) as rig, small_disk(folder / "disk", 4) as disk:
+        if disk is None:
+            return None
+        state = disk / "agent"
+        rig.state = state
+        rig.start_station()
+        agent = rig.start_agent(rig.saw, heartbeat_s=1.0)
+        wait_until(lambda: len(rig.kept()) >= 2, "two alerts with room on the disk")
+        ballast = disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb") as file:
+            while True:
+                file.write(bytes(4_096))
+                file.flush()
+        before = len(rig.kept())
+        noticed_s = wait_until(lambda: "disk_failed" in rig.heartbeat().get("states", []), "the full disk being named")
+        wait_until(lambda: len(rig.kept()) >= before + 6, "alerts going on without a disk")
+        ballast.unlink()
+        recovered_s = wait_until(
+            lambda: "disk_failed" not in rig.heartbeat().get("states", ["disk_failed"]), "the state ending"
+        )
+        assert rig.stop(agent) == 0
+        _drained(rig, state)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="a full disk",
+            injected="every byte of a 4 MB disk, while saws are heard",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            noticed_s=round(noticed_s, 1),
+            recovered_s=round(recovered_s, 1),
+            remark=f"{len(rig.kept()) - before} revisions heard behind it",
+        )
+
+
+def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
+    """Bytes of the database turned over between two runs: the agent starts all the same, and invents nothing."""
+    rng = random.Random(seed)
+    broken = 0
+    with Rig(folder) as rig:
+        for _ in range(times):
+            agent = rig.start_agent(rig.saw)
+            before = rig.waiting()
+            wait_until(lambda before=before: rig.waiting() > before, "an alert on the disk")  # type: ignore[misc]  # bound
+            rig.kill(agent)
+            rig.kills += 1
+            path = rig.state / "outbox.db"
+            content = bytearray(path.read_bytes())
+            for _ in range(rng.randint(1, 8)):
+                content[rng.randrange(len(content))] ^= rng.randint(1, 255)
+            path.write_bytes(content)
+            for extra in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + extra).unlink(missing_ok=True)
+        broken = len(list(rig.state.glob("outbox.db*broken*"))) + len(list(rig.state.glob("*broken*")))
+        rig.start_station()
+        took_s = _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="a rotten outbox",
+            injected=f"1 to 8 bytes turned over, {times} times",
+            kept=kept,
+            lost=0,
+            invented=invented,
+            recovered_s=round(took_s, 1),
+            remark=f"{lost} revisions lay in the damaged bytes; files set aside: {broken}",
+        )
+
+
+MICROPHONES = {
+    "zeros": "zeros",
+    "dies": None,
+    "hangs": "no_audio",
+    "floods": None,
+}
+
+
+def bad_microphone(folder: Path, mode: str) -> Outcome:
+    """A recorder that goes silent, dies in the middle of a sample, hangs, or floods the pipe; then a good one again."""
+    with Rig(folder) as rig:
+        rig.start_station()
+        fault = (mode, 3.0, folder / "faulty-once")
+        agent = rig.start_agent(rig.saw, speed=1.0, fault=fault, heartbeat_s=1.0)
+        state = MICROPHONES[mode]
+        noticed_s = None
+        if state is not None:
+            wait_until(lambda: bool(rig.heartbeat()), "the first heartbeat")
+            noticed_s = wait_until(lambda: state in rig.heartbeat().get("states", []), f"the state {state}")
+        recovered_s = wait_until(lambda: rig.heartbeat().get("reopenings", 0) >= 1, "the microphone opened again", 40.0)
+        wait_until(lambda: len(rig.arrived()) >= 1, "a saw through the reopened microphone", 90.0)
+        assert rig.stop(agent) == 0
+        _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault=f"the microphone {mode if mode != 'zeros' else 'gives zeros'}",
+            injected="3 s after the first opening",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            noticed_s=None if noticed_s is None else round(noticed_s, 1),
+            recovered_s=round(recovered_s, 1),
+            remark=f"state {state}" if state else "",
+        )
+
+
+def stopped(folder: Path) -> Outcome:
+    """SIGSTOP for a while, as a phone that sleeps: what is missed is said, and listening goes on."""
+    with Rig(folder) as rig:
+        rig.start_station()
+        agent = rig.start_agent(rig.saw, speed=1.0, heartbeat_s=1.0)
+        wait_until(lambda: rig.arrived(), "a first alert")
+        agent.send_signal(19)
+        time.sleep(8.0)
+        agent.send_signal(18)
+        before = len(rig.kept())
+        recovered_s = wait_until(lambda: len(rig.kept()) > before, "the next alert")
+        assert rig.stop(agent) == 0
+        _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="the device sleeps",
+            injected="SIGSTOP for 8 s",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            recovered_s=round(recovered_s, 1),
+        )

@@ -1,0 +1,192 @@
+"""A station and an agent as real processes in one folder, and what can be seen of them from outside."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+import yaml
+
+from agent import journal, synth
+
+PATIENCE_S = 60.0
+RATE = 16_000
+FEEDER = Path(__file__).with_name("feeder.py")
+_REVISIONS = "SELECT alert_id, revision FROM revisions"
+_KEPT = re.compile(r" (heard|is over): began at .* alert ([0-9a-f]{8})")
+
+
+def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> float:
+    """Poll what another process does; there is no clock of theirs to turn. Return the seconds that it took."""
+    began_s = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began_s < patience_s, f"{what} did not happen within {patience_s:.0f} s"
+        time.sleep(0.05)
+    return time.monotonic() - began_s
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def raw_sound(path: Path, *, with_saw: bool) -> Path:
+    """Write raw 16-bit sound: eighteen seconds of forest, nine of them with a saw."""
+    rng = np.random.default_rng(3)
+    samples = synth.forest(18.0, rng)
+    if with_saw:
+        samples[3 * RATE : 12 * RATE] += synth.drill_saw()[: 9 * RATE]
+    path.write_bytes((samples.clip(-1, 1) * 32_767).astype("<i2").tobytes())
+    return path
+
+
+class Rig:
+    """Starts, kills and looks."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make a station with one device in a folder."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.logs: list[Path] = []
+        self.kills = 0
+        """How often an agent was killed: each may have put one alert on disk without a line in its log."""
+        self.station_data = folder / "station"
+        self.state = folder / "agent"
+        self.saw = raw_sound(folder / "saw.raw", with_saw=True)
+        self.forest = raw_sound(folder / "forest.raw", with_saw=False)
+        words = ("device", "add", "tree", "--data", str(self.station_data), "--key-out", str(folder / "key"))
+        added = subprocess.run(
+            [sys.executable, "-m", "base_station", *words],
+            timeout=60,
+            check=False,
+            capture_output=True,
+        )
+        assert added.returncode == 0, added.stderr
+
+    def __enter__(self) -> "Rig":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill what still runs."""
+        for child in self.children:
+            self.kill(child)
+
+    # Processes
+
+    def start(self, module: str, *arguments: object) -> subprocess.Popen[bytes]:
+        """Start a module with its output in a log of its own."""
+        path = self.folder / f"{module}-{len(self.children):04d}.log"
+        with path.open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT
+            )
+        self.children.append(child)
+        if module == "agent":
+            self.logs.append(path)
+        return child
+
+    def start_station(self) -> subprocess.Popen[bytes]:
+        """Start the station and wait until it answers."""
+        child = self.start("base_station", "serve", "--data", self.station_data, "--port", self.port)
+        wait_until(self.answers, "the station answering")
+        return child
+
+    def start_agent(
+        self,
+        sound: Path,
+        *,
+        speed: float = 20.0,
+        fault: Sequence[object] = (),
+        port: int | None = None,
+        state: Path | None = None,
+        heartbeat_s: float = 5.0,
+    ) -> subprocess.Popen[bytes]:
+        """Start an agent that hears a file through a pipe, faster than it sounds."""
+        command = [sys.executable, "-S", FEEDER, sound, speed, *fault]
+        document = {
+            "schema": 1,
+            "device": {"id": "tree"},
+            "capture": {"source": "pipe", "command": [str(word) for word in command], "sample_rate": RATE},
+            "station": {
+                "urls": [f"http://127.0.0.1:{port or self.port}"],
+                "key_file": str(self.folder / "key"),
+                "heartbeat_s": heartbeat_s,
+            },
+            "storage": {"folder": str(state or self.state)},
+        }
+        config = self.folder / f"agent-{len(self.children)}.yaml"
+        config.write_text(yaml.safe_dump(document))
+        return self.start("agent", "run", "--config", config)
+
+    @staticmethod
+    def kill(child: subprocess.Popen[bytes]) -> None:
+        """kill -9, as the power does."""
+        if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+
+    @staticmethod
+    def stop(child: subprocess.Popen[bytes]) -> int:
+        """Ask it to end, and return its exit code."""
+        child.send_signal(signal.SIGTERM)
+        return child.wait(timeout=PATIENCE_S)
+
+    # What can be seen
+
+    def answers(self) -> bool:
+        """Say whether the station answers."""
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
+        return False
+
+    def arrived(self) -> list[tuple[str, int]]:
+        """Return (begin of the id, revision) of every alert revision that the station has, in its database."""
+        path = self.station_data / "station.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return [(alert_id[:8], revision) for alert_id, revision in db.execute(_REVISIONS)]
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Return the device's latest heartbeat, empty if there is none."""
+        devices = requests.get(f"http://127.0.0.1:{self.port}/v1/devices", timeout=5).json()["devices"]
+        found: dict[str, Any] = devices[0]["heartbeat"] or {}
+        return found
+
+    def kept(self) -> set[tuple[str, int]]:
+        """Return (begin of the id, revision) of every alert that the agents' logs call kept."""
+        found: set[tuple[str, int]] = set()
+        for path in self.logs:
+            for word, short in _KEPT.findall(path.read_text(errors="replace")):
+                found.add((short, 0 if word == "heard" else 1))
+        return found
+
+    def waiting(self, state: Path | None = None) -> int:
+        """Return how many alert revisions lie in the outbox, read as a stranger would."""
+        path = (state or self.state) / "outbox.db"
+        if not path.exists():
+            return 0
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+                return int(db.execute("SELECT count(*) FROM messages WHERE parked IS NULL").fetchone()[0])
+        except sqlite3.Error:
+            return 0  # it is being made
+
+    def events(self) -> list[tuple[str, str]]:
+        """Return (event, state) of the journal."""
+        lines = journal.read(self.state / "journal")
+        return [(line.event, str(line.fields.get("state", ""))) for line in lines if line.kind == "event"]

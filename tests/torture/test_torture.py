@@ -1,0 +1,44 @@
+"""The short form of the fault suite; `make torture` runs it at length."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.manifest import BUNDLED_MODEL
+from tests.torture import __main__ as suite
+from tests.torture import faults
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BUNDLED_MODEL.exists(), reason="no model is bundled yet: make export-tflite"),
+]
+
+
+def test_kill_9_at_random_moments_loses_and_invents_nothing(tmp_path: Path) -> None:
+    outcome = faults.kills(tmp_path, times=6)
+    assert outcome.holds, outcome
+    assert outcome.kept >= 4
+
+
+def test_a_bad_link_loses_and_invents_nothing(tmp_path: Path) -> None:
+    outcome = faults.bad_link(tmp_path, seconds=12.0, through_share=0.2)
+    assert outcome.holds, outcome
+    assert outcome.kept >= 4
+
+
+def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
+    outcome = faults.full_disk(tmp_path)
+    if outcome is None:
+        pytest.skip("only root may mount a small disk")
+    assert outcome.holds, outcome
+
+
+def test_a_silenced_microphone_is_named_and_opened_again(tmp_path: Path) -> None:
+    outcome = faults.bad_microphone(tmp_path, "zeros")
+    assert outcome.holds, outcome
+    assert outcome.noticed_s is not None
+    assert outcome.noticed_s < 12.0
+
+
+def test_two_hours_leave_memory_and_descriptors_where_they_were(tmp_path: Path) -> None:
+    assert "Soak: 2 h" in suite.soak(2.0, tmp_path)
