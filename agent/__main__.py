@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
+import errno
 import fcntl
 import io
 import logging
@@ -47,6 +48,8 @@ log = logging.getLogger("agent")
 
 DONE, NO, WRONG_USE = 0, 1, 2
 _DRAIN_S = 20.0
+_WORN = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a disk says that was well when the device was set up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -299,7 +302,12 @@ def _alone(folder: Path) -> Generator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot use the storage folder: {error.strerror}") from error
+        if error.errno not in _WORN:
+            raise ConfigError(f"{folder}: cannot use the storage folder: {error.strerror}") from error
+        # worn-out flash turns read-only: a phone that tells from memory is better than one that does not start
+        log.error("%s: the disk refuses (%s); going on from memory", folder, error.strerror)  # noqa: TRY400
+        yield
+        return
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -116,7 +116,7 @@ def _disk(folder: Path) -> Finding:
         return Finding(
             name="disk", good=False, text=f"{folder}: cannot write: {error.strerror}", cure="check owner and mount"
         )
-    free_mb = disk_free_mb(folder)
+    free_mb = disk_free_mb(folder) or 0.0
     return Finding(
         name="disk",
         good=free_mb >= LEAST_DISK_MB,

@@ -43,7 +43,7 @@ class GateConfig:
     """WebRTC aggressiveness 0-3; mode 3 loses a third of the saws under 0 dB."""
     vad_frames: int = 5
     """Consecutive voiced frames of 30 ms that make a cell a voiced one."""
-    rise_db: float = 3.5
+    rise_db: float = 4.0
     """Decibels above its noise floor that some band needs..."""
     rise_cells: int = 5
     """...in this many cells (of half a second) on end."""
@@ -57,7 +57,7 @@ class GateConfig:
     """Highest frequency looked at: above are insects, and a far saw has nothing there."""
     n_bands: int = 10
     """Bands between the two, equal on a logarithmic scale."""
-    floor_history_s: float = 40.0
+    floor_history_s: float = 20.0
     """Seconds of which the noise floor is..."""
     floor_quantile: float = 0.35
     """...this quantile, band by band."""

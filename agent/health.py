@@ -26,12 +26,12 @@ def rss_mb() -> float:
     return 0.0
 
 
-def disk_free_mb(folder: Path) -> float:
-    """Return free megabytes on the disk of a folder, 0 where the system does not tell."""
+def disk_free_mb(folder: Path) -> float | None:
+    """Return free megabytes on the disk of a folder, None where the system does not tell."""
     try:
         return shutil.disk_usage(folder).free / 1e6
     except OSError:
-        return 0.0
+        return None
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class Health:
             reopenings=reopenings,
             start_reason=self.start_reason,
             dropped_s=round(self.dropped_s, 1),
-            disk_free_mb=round(disk_free_mb(self.folder), 1),
+            disk_free_mb=round(disk_free_mb(self.folder) or 0.0, 1),
             rss_mb=round(rss_mb(), 1),
             position=self.device.position,
         )

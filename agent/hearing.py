@@ -35,6 +35,8 @@ _PACE_SLACK_S = 1.0
 """What buffers between microphone and reader may hold back, or give at once..."""
 _PACE_SHARE = 0.05
 """...and how far off a cheap clock may run."""
+_OPENING_S = 0.9
+"""A reader waits for so long at least before it opens a source again."""
 _SETTLING_S = 2.0
 """After an opening, whole buffers come at once."""
 
@@ -75,6 +77,7 @@ class _Pace:
     _marks: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
     """(arrival in seconds, sample clock) of blocks, the oldest first."""
     _opened_s: float = math.nan
+    _arrived_s: float = math.nan
     _expected: int = -1
 
     def push(self, block: Block) -> tuple[float, float] | None:
@@ -82,10 +85,12 @@ class _Pace:
         end = block.start + len(block.samples)
         if math.isnan(block.arrived_s):
             return None
-        if block.start != self._expected:
+        # an opening takes its time; where sound is lost without one, the rate is still the question
+        pause_s = block.arrived_s - self._arrived_s
+        if math.isnan(pause_s) or (block.start != self._expected and pause_s >= _OPENING_S):
             self._opened_s = block.arrived_s
             self._marks.clear()
-        self._expected = end
+        self._expected, self._arrived_s = end, block.arrived_s
         if block.arrived_s - self._opened_s < _SETTLING_S:
             return None
         if self._marks and block.arrived_s - self._marks[-1][0] < 1.0:

@@ -15,7 +15,7 @@ from agent.alert import Alert
 from agent.capture import Block, Reader
 from agent.clock import DeviceClock
 from agent.errors import AgentError, ModelCondemnedError, ModelError, StorageError
-from agent.health import Health
+from agent.health import Health, disk_free_mb
 from agent.hearing import SILENCE_DBFS, Hearing, StateChange
 from agent.journal import Journal, Json, Setting, WindowRecord
 from agent.listen import Listener, Window
@@ -40,6 +40,8 @@ LAG_S, NO_LAG_S = 4.0, 1.0
 SLOW_SHARE = 0.8
 """Share of the stride at which a window takes too long."""
 _TIMING = 0.1
+LEAST_FREE_MB = 0.25
+"""Below this the next alerts may not find room on the disk: it is said before they are refused."""
 _CALM_S = 60.0
 """Seconds without lost audio after which none is being lost."""
 _WAIT_S = 1.0
@@ -340,11 +342,17 @@ class Service:
 
     def _note_storage(self) -> None:
         """The journal and the outbox go around a disk that refuses; the station must hear of it."""
-        for name, problem in (("disk", self.stages.outbox.disk_error), ("journal", self.stages.journal.state)):
+        free_mb = disk_free_mb(self.stages.health.folder)
+        full = f"{1_000 * free_mb:.0f} kB free" if free_mb is not None and free_mb < LEAST_FREE_MB else ""
+        for name, problem in (
+            ("disk_failed", self.stages.outbox.disk_error),
+            ("journal_failed", self.stages.journal.state),
+            ("disk_full", full),
+        ):
             if problem:
-                self._begin_state(f"{name}_failed", problem)
+                self._begin_state(name, problem)
             else:
-                self._end_state(f"{name}_failed")
+                self._end_state(name)
 
     def _finish(self) -> None:
         """Close what is open: what comes after a stop is another event."""

@@ -177,11 +177,13 @@ class Uplink:
         Returns:
             When to call again, in the same seconds; None: not before something new is put.
         """
+        refused_until_s: float | None = None
         try:
             message = self._outbox.due(now_s)
         except StorageError as error:
             log.debug("%s", error)  # the outbox has told it once
-            return now_s + _STORAGE_RETRY_S
+            # a heartbeat needs no disk, and it is what says that the disk refuses
+            message, refused_until_s = None, now_s + _STORAGE_RETRY_S
         if now_s < self._retry_at_s and not (message and self._is_news(message)):
             return self._retry_at_s
         if message is not None:
@@ -190,7 +192,7 @@ class Uplink:
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             return self._attempt(HEARTBEATS, heartbeat.to_json(), None, now_s)
-        return self._outbox.next_due_s()
+        return self._outbox.next_due_s() if refused_until_s is None else refused_until_s
 
     def _is_news(self, message: Message) -> bool:
         """Say whether this is a saw heard just now: tried once at once, whatever the back-off, unless told to wait."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agent.decide import LabelRule
 from agent.errors import FieldError
 from agent.fields import Fields
+from agent.gate import GateConfig
 from agent.manifest import load_model, manifest_path
 from model_export import evaluation, pipeline, tracks
 from model_export.errors import DataError
@@ -143,7 +144,10 @@ def answers(truths: Sequence[tracks.Truth], scores: Mapping[str, Float64], axis:
 def _judged(fold: Fold, rules: Mapping[str, LabelRule]) -> Evaluation:
     """Run the device's own code over a fold's tracks at these rules; kept, for the same rules are not run twice."""
     manifest, content = load_model(fold.candidate)
-    manifest = replace(manifest, rules={label: rules.get(label, SILENT) for label in manifest.labels})
+    # the gate is what ships now, whenever the fold was converted
+    manifest = replace(
+        manifest, rules={label: rules.get(label, SILENT) for label in manifest.labels}, gate=GateConfig()
+    )
     ruled = fold.candidate.with_name("ruled.tflite")
     kept = fold.candidate.with_name("judged.json")
     text = manifest.to_json()

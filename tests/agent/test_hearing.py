@@ -159,6 +159,16 @@ def test_a_source_that_was_opened_again_is_timed_anew() -> None:
     assert [change for block in before + after for change in hearing.push(block)] == []
 
 
+def test_a_flood_is_a_wrong_rate_though_most_of_it_is_lost() -> None:
+    hearing = Hearing()
+    for idx in range(40):  # every half second one block arrives of a hundred that were there
+        hearing.push(Block(start=idx * 100 * HALF, samples=noise(idx), arrived_s=100.0 + 0.5 * idx))
+        if hearing.states:
+            break
+    assert hearing.states == ("wrong_rate",)
+    assert idx <= 20
+
+
 def test_recordings_are_not_timed() -> None:
     hearing = Hearing()
     for block in blocks(noise, 60):

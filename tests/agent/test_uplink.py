@@ -544,6 +544,18 @@ def test_an_outbox_that_cannot_be_read_is_tried_again_later(forest: Forest, monk
     assert forest.step() == forest.now_s + 60.0
 
 
+def test_a_heartbeat_goes_though_the_outbox_cannot_be_read(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the heartbeat that says that the disk refuses."""
+
+    def refuse(_: float) -> None:
+        raise StorageError("the disk refuses")
+
+    monkeypatch.setattr(forest.outbox, "due", refuse)
+    forest.uplink.beat(make_heartbeat())
+    forest.step()
+    assert [path for path, _ in forest.link.sent] == [HEARTBEATS]
+
+
 def test_the_sending_thread_starts_at_a_put_and_ends_when_told(tmp_path: Path) -> None:
     outbox, arrived, stop = Outbox(tmp_path / "outbox.db"), threading.Event(), threading.Event()
 

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="kill -9 of the agent (%(default)s)")
     parser.add_argument("--link-s", type=float, default=120.0, help="seconds of the bad link (%(default)s)")
     parser.add_argument("--rot", type=int, default=20, help="damaged outboxes (%(default)s)")
+    parser.add_argument("--queue", type=int, default=10_000, help="alerts that wait (%(default)s)")
     parser.add_argument("--soak-h", type=float, default=24.0, help="hours of sound in the soak (%(default)s)")
     options = parser.parse_args()
     began_s = time.monotonic()
@@ -35,6 +36,8 @@ def main() -> int:
             lambda: faults.kills(folder / "kills", times=options.kills),
             lambda: faults.bad_link(folder / "link", seconds=options.link_s, through_share=0.05),
             lambda: faults.full_disk(folder / "full"),
+            lambda: faults.read_only_disk(folder / "read-only"),
+            lambda: faults.long_queue(folder / "queue", count=options.queue),
             lambda: faults.rotten_outbox(folder / "rot", times=options.rot),
             *(lambda mode=mode: faults.bad_microphone(folder / mode, mode) for mode in faults.MICROPHONES),
             lambda: faults.stopped(folder / "sleep"),

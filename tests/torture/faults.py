@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.alert import Alert
+from agent.outbox import Outbox
 from tests.torture.badlink import BadLink
 from tests.torture.rig import Rig, wait_until
 
@@ -129,8 +131,7 @@ def full_disk(folder: Path) -> Outcome | None:
     with Rig(folder) as rig, small_disk(folder / "disk", 4) as disk:
         if disk is None:
             return None
-        state = disk / "agent"
-        rig.state = state
+        rig.state = disk / "agent"
         rig.start_station()
         agent = rig.start_agent(rig.saw, heartbeat_s=1.0)
         wait_until(lambda: len(rig.kept()) >= 2, "two alerts with room on the disk")
@@ -140,14 +141,14 @@ def full_disk(folder: Path) -> Outcome | None:
                 file.write(bytes(4_096))
                 file.flush()
         before = len(rig.kept())
-        noticed_s = wait_until(lambda: "disk_failed" in rig.heartbeat().get("states", []), "the full disk being named")
+        names = {"disk_failed", "disk_full"}
+        noticed_s = wait_until(lambda: names & set(rig.heartbeat().get("states", [])), "the full disk being named")
         wait_until(lambda: len(rig.kept()) >= before + 6, "alerts going on without a disk")
+        behind = len(rig.kept()) - before
         ballast.unlink()
-        recovered_s = wait_until(
-            lambda: "disk_failed" not in rig.heartbeat().get("states", ["disk_failed"]), "the state ending"
-        )
+        recovered_s = wait_until(lambda: not names & set(rig.heartbeat().get("states", names)), "the state ending")
         assert rig.stop(agent) == 0
-        _drained(rig, state)
+        _drained(rig)
         kept, lost, invented = _compared(rig)
         return Outcome(
             fault="a full disk",
@@ -157,8 +158,86 @@ def full_disk(folder: Path) -> Outcome | None:
             invented=invented,
             noticed_s=round(noticed_s, 1),
             recovered_s=round(recovered_s, 1),
-            remark=f"{len(rig.kept()) - before} revisions heard behind it",
+            remark=f"{behind} revisions heard behind it",
         )
+
+
+def read_only_disk(folder: Path) -> Outcome | None:
+    """A file system that is read-only from the start on, as flash that wore out is: it hears and tells by memory."""
+    with Rig(folder) as rig, small_disk(folder / "disk", 4) as disk:
+        if disk is None:
+            return None
+        rig.state = disk / "agent"
+        _remount(disk, "ro")
+        rig.start_station()
+        agent = rig.start_agent(rig.saw, heartbeat_s=1.0)
+        noticed_s = wait_until(lambda: "disk_failed" in rig.heartbeat().get("states", []), "the disk being named")
+        wait_until(lambda: len(rig.kept()) >= 6, "alerts going on without a disk")
+        before = len(rig.kept())
+        _remount(disk, "rw")
+        recovered_s = wait_until(
+            lambda: "disk_failed" not in rig.heartbeat().get("states", ["disk_failed"]), "the state ending"
+        )
+        assert rig.stop(agent) == 0
+        _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="a read-only disk",
+            injected="from the start on",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            noticed_s=round(noticed_s, 1),
+            recovered_s=round(recovered_s, 1),
+            remark=f"{before} revisions heard without a disk",
+        )
+
+
+def _remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-n", "-o", f"remount,{how}", str(disk)], check=True, capture_output=True)
+
+
+def long_queue(folder: Path, *, count: int) -> Outcome:
+    """So many alerts wait while no station is there; the newest saw goes first."""
+    with Rig(folder) as rig:
+        agent = rig.start_agent(rig.saw)
+        wait_until(rig.waiting, "an alert on the disk")
+        rig.kill(agent)
+        rig.kills += 1
+        path = rig.state / "outbox.db"
+        with Outbox(path) as outbox:
+            message = outbox.due(0.0)
+            assert message is not None
+            real = Alert.from_json(message.body)
+        fill_outbox(path, real, count)
+        rig.start_station()
+        newest = f"{count - 1:08x}"
+        began_s = time.monotonic()
+        agent = rig.start_agent(rig.forest)
+        noticed_s = wait_until(lambda: rig.arrived(), "the first arrival")
+        first = rig.arrived()[0]
+        wait_until(lambda: rig.waiting() == 0, "the queue running empty", 600.0)
+        took_s = time.monotonic() - began_s
+        assert rig.stop(agent) == 0
+        arrived = rig.arrived()
+        return Outcome(
+            fault="a long queue",
+            injected=f"{count} alerts wait",
+            kept=count,
+            lost=count - len({one for one in arrived if one[0] <= newest}),
+            invented=len(arrived) - len(set(arrived)),
+            noticed_s=round(noticed_s, 1),
+            recovered_s=round(took_s, 1),
+            remark=f"the newest went {'first' if first[0] == newest else 'NOT first'}; {count / took_s:.0f} a second",
+        )
+
+
+def fill_outbox(path: Path, like: Alert, count: int) -> None:
+    """Put alerts of known ids into an outbox."""
+    with Outbox(path) as outbox:
+        outbox.delivered(like.alert_id, 0)
+        for number in range(count):
+            outbox.put(replace(like, alert_id=f"{number:08x}-0000-4000-8000-000000000000", log_mel=None))
 
 
 def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:

@@ -22,7 +22,7 @@ from agent import journal, synth
 PATIENCE_S = 60.0
 RATE = 16_000
 FEEDER = Path(__file__).with_name("feeder.py")
-_REVISIONS = "SELECT alert_id, revision FROM revisions"
+_REVISIONS = "SELECT alert_id, revision FROM revisions ORDER BY seq"
 _KEPT = re.compile(r" (heard|is over): began at .* alert ([0-9a-f]{8})")
 
 

@@ -1,5 +1,6 @@
 """The short form of the fault suite; `make torture` runs it at length."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,18 @@ def test_a_bad_link_loses_and_invents_nothing(tmp_path: Path) -> None:
     assert outcome.kept >= 4
 
 
-def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
-    outcome = faults.full_disk(tmp_path)
+@pytest.mark.parametrize("fault", [faults.full_disk, faults.read_only_disk])
+def test_a_disk_that_refuses_stops_nothing(fault: Callable[[Path], faults.Outcome | None], tmp_path: Path) -> None:
+    outcome = fault(tmp_path)
     if outcome is None:
         pytest.skip("only root may mount a small disk")
     assert outcome.holds, outcome
+
+
+def test_a_long_queue_begins_with_the_newest_saw(tmp_path: Path) -> None:
+    outcome = faults.long_queue(tmp_path, count=100)
+    assert outcome.holds, outcome
+    assert outcome.remark.startswith("the newest went first")
 
 
 def test_a_silenced_microphone_is_named_and_opened_again(tmp_path: Path) -> None:
