@@ -58,6 +58,8 @@ class Block:
     """Shape (n,), mono at 16 kHz, in [-1, 1]."""
     clipped: int = 0
     """Samples at full scale, counted before resampling."""
+    unreal: int = 0
+    """Samples that are no numbers (NaN, infinite), which are heard as silence."""
     arrived_s: float = math.nan
     """Monotonic seconds at which the reader got it; NaN where nobody looked at a clock."""
 
@@ -94,9 +96,14 @@ class _Converter:
 
     def block(self, channels: Float32) -> Block:
         """Return the block that samples of shape (n, channels) give."""
+        unreal = 0
+        if not np.isfinite(channels.sum(dtype=np.float64)):  # one that is no number makes the sum none
+            real = np.isfinite(channels)
+            unreal = int((~real.all(axis=1)).sum())
+            channels = np.where(real, channels, np.float32(0.0))
         clipped = int((np.abs(channels) >= _FULL_SCALE).any(axis=1).sum())
         mono: Float32 = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)
-        return self._at_clock(self._resampler.push(np.ascontiguousarray(mono)), clipped)
+        return self._at_clock(self._resampler.push(np.ascontiguousarray(mono)), clipped, unreal)
 
     def rest(self) -> Block:
         """Return what the resampler still holds."""
@@ -107,8 +114,8 @@ class _Converter:
         self._resampler = Resampler(self._sample_rate, SAMPLE_RATE)
         self._start += max(1, round(lost_s * SAMPLE_RATE))
 
-    def _at_clock(self, samples: Float32, clipped: int) -> Block:
-        block = Block(start=self._start, samples=samples, clipped=clipped)
+    def _at_clock(self, samples: Float32, clipped: int, unreal: int = 0) -> Block:
+        block = Block(start=self._start, samples=samples, clipped=clipped, unreal=unreal)
         self._start += len(samples)
         return block
 
@@ -642,6 +649,7 @@ class Reader:
                             start=offset + block.start,
                             samples=block.samples,
                             clipped=block.clipped,
+                            unreal=block.unreal,
                             arrived_s=self._monotonic(),
                         )
                     )

@@ -29,6 +29,7 @@ _FLAT = 2.0**-17
 _SAME = 1e-5
 _DC = 0.1
 _CLIPPED_SHARE = 0.01
+_UNREAL_SHARE = 0.01
 _PACE_S = (6.0, 9.0, 20.0, 50.0)
 """Over how long the pace of sound is measured: a wrong rate by a factor shows at once, one of 8 % after a while."""
 _PACE_SLACK_S = 1.0
@@ -159,6 +160,12 @@ class Hearing:
                 block.clipped > _CLIPPED_SHARE * n_samples,
                 3 * SAMPLE_RATE,
                 lambda: f"{block.clipped} of {n_samples} samples at full scale",
+            ),
+            (
+                "unreal",
+                block.unreal > _UNREAL_SHARE * n_samples,
+                SAMPLE_RATE,
+                lambda: f"{block.unreal} of {n_samples} samples are no numbers",
             ),
             (
                 "wrong_rate",

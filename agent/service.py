@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
-REOPENED_FOR = ("zeros", "constant", "stuck", "too_quiet", "dc", "clipping", "wrong_rate", "no_audio")
+REOPENED_FOR = ("zeros", "constant", "stuck", "too_quiet", "dc", "clipping", "unreal", "wrong_rate", "no_audio")
 """States in which the microphone is let go and opened again: Android gives it back to who asks anew."""
 FIRST_REOPENING_S, LONGEST_REOPENING_S = 15.0, 600.0
 """Seconds from one opening to the next while a state holds; each time twice as many, and never the last time."""

@@ -531,6 +531,21 @@ def test_a_recorder_that_hangs_is_ended_when_in_doubt() -> None:
     assert reader.reopenings == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_what_is_no_number_is_silence_and_spreads_nowhere(value: float, rate: int) -> None:
+    """A NaN in a filter stays there for ever: none may enter."""
+    converter = capture._Converter(rate)
+    good = np.random.default_rng(1).standard_normal((rate // 2, 2)).astype(np.float32) * np.float32(0.1)
+    bad = good.copy()
+    bad[100:150, 1] = value
+    assert converter.block(good).unreal == 0
+    broken = converter.block(bad)
+    assert broken.unreal == 50
+    assert np.isfinite(broken.samples).all()
+    assert np.isfinite(converter.block(good).samples).all()
+
+
 def test_a_recording_is_not_opened_again(tmp_path: Path) -> None:
     write_wav(tmp_path / "tone.wav", tone(2.0), RATE)
     reader = run(lambda: AudioFile(tmp_path / "tone.wav", 0.5), drop_oldest=False)

@@ -159,6 +159,14 @@ def test_a_source_that_was_opened_again_is_timed_anew() -> None:
     assert [change for block in before + after for change in hearing.push(block)] == []
 
 
+def test_samples_that_are_no_numbers_are_a_state() -> None:
+    hearing = Hearing()
+    broken = [Block(start=idx * HALF, samples=np.zeros(HALF, np.float32), unreal=HALF // 2) for idx in range(6)]
+    changes = [change for block in broken for change in hearing.push(block)]
+    assert [change.name for change in changes] == ["unreal"]
+    assert "4000 of 8000 samples are no numbers" in changes[0].detail
+
+
 def test_a_flood_is_a_wrong_rate_though_most_of_it_is_lost() -> None:
     hearing = Hearing()
     for idx in range(40):  # every half second one block arrives of a hundred that were there

@@ -41,6 +41,7 @@ def main() -> int:
             lambda: faults.rotten_outbox(folder / "rot", times=options.rot),
             *(lambda mode=mode: faults.bad_microphone(folder / mode, mode) for mode in faults.MICROPHONES),
             lambda: faults.stopped(folder / "sleep"),
+            lambda: faults.little_memory(folder / "memory", megabytes=160),
         ]
         for scenario in scenarios:
             outcome = scenario()

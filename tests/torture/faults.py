@@ -278,7 +278,11 @@ MICROPHONES = {
     "dies": None,
     "hangs": "no_audio",
     "floods": None,
+    "rate": "wrong_rate",
 }
+
+
+_IN_WORDS = {"zeros": "gives zeros", "rate": "runs at three times its rate"}
 
 
 def bad_microphone(folder: Path, mode: str) -> Outcome:
@@ -298,7 +302,7 @@ def bad_microphone(folder: Path, mode: str) -> Outcome:
         _drained(rig)
         kept, lost, invented = _compared(rig)
         return Outcome(
-            fault=f"the microphone {mode if mode != 'zeros' else 'gives zeros'}",
+            fault=f"the microphone {_IN_WORDS.get(mode, mode)}",
             injected="3 s after the first opening",
             kept=kept,
             lost=lost,
@@ -306,6 +310,26 @@ def bad_microphone(folder: Path, mode: str) -> Outcome:
             noticed_s=None if noticed_s is None else round(noticed_s, 1),
             recovered_s=round(recovered_s, 1),
             remark=f"state {state}" if state else "",
+        )
+
+
+def little_memory(folder: Path, *, megabytes: int) -> Outcome:
+    """A bound on what the process may take: it works within it."""
+    with Rig(folder) as rig:
+        rig.start_station()
+        agent = rig.start_agent(rig.saw, heartbeat_s=1.0, limit_mb=megabytes)
+        wait_until(lambda: len(rig.arrived()) >= 4, "alerts within the bound")
+        rss_mb = rig.heartbeat()["rss_mb"]
+        assert rig.stop(agent) == 0
+        _drained(rig)
+        kept, lost, invented = _compared(rig)
+        return Outcome(
+            fault="little memory",
+            injected=f"RLIMIT_DATA of {megabytes} MB",
+            kept=kept,
+            lost=lost,
+            invented=invented,
+            remark=f"{rss_mb:.0f} MB resident",
         )
 
 

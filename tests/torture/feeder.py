@@ -1,7 +1,8 @@
 """A recorder for tests: raw sound to standard output, so many times faster than it sounds, with a fault if asked for.
 
 `python feeder.py FILE SPEED [MODE AFTER_S MARK]`; modes, from AFTER_S seconds of wall time on: `zeros`, `dies` (in the
-middle of a sample), `hangs`, `floods` (as fast as the pipe takes it). It is faulty once: not when there is a file MARK.
+middle of a sample), `hangs`, `floods` (as fast as the pipe takes it), `rate` (three times as fast). It is faulty once:
+not when there is a file MARK.
 """
 
 import os
@@ -37,7 +38,9 @@ def main() -> None:
         out.write(chunk)
         out.flush()
         sent += 1
-        if not (faulty and mode == "floods"):
+        if faulty and mode == "rate":
+            time.sleep(0.1 / speed / 3)
+        elif not (faulty and mode == "floods"):
             time.sleep(max(0.0, began + sent * 0.1 / speed - time.monotonic()))
 
 

@@ -88,13 +88,14 @@ class Rig:
 
     # Processes
 
-    def start(self, module: str, *arguments: object) -> subprocess.Popen[bytes]:
-        """Start a module with its output in a log of its own."""
+    def start(self, module: str, *arguments: object, limit_mb: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a module with its output in a log of its own, perhaps with a bound on its memory."""
         path = self.folder / f"{module}-{len(self.children):04d}.log"
         with path.open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT
-            )
+            command = [sys.executable, "-m", module, *map(str, arguments)]
+            if limit_mb is not None:
+                command = ["sh", "-c", f'ulimit -d {1_024 * limit_mb}; exec "$@"', "sh", *command]
+            child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.children.append(child)
         if module == "agent":
             self.logs.append(path)
@@ -115,6 +116,7 @@ class Rig:
         port: int | None = None,
         state: Path | None = None,
         heartbeat_s: float = 5.0,
+        limit_mb: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start an agent that hears a file through a pipe, faster than it sounds."""
         command = [sys.executable, "-S", FEEDER, sound, speed, *fault]
@@ -131,7 +133,7 @@ class Rig:
         }
         config = self.folder / f"agent-{len(self.children)}.yaml"
         config.write_text(yaml.safe_dump(document))
-        return self.start("agent", "run", "--config", config)
+        return self.start("agent", "run", "--config", config, limit_mb=limit_mb)
 
     @staticmethod
     def kill(child: subprocess.Popen[bytes]) -> None:
