@@ -80,7 +80,7 @@ bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same aud
 evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
 	@mkdir -p var/evaluation
 	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
+		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) $(if $(BESIDE),--beside $(BESIDE)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
 		--markdown var/evaluation/crossval.md --gate --rules var/evaluation/rules.json
 
 release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse than the SHIPPED one? Then exit 1

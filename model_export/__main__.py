@@ -139,6 +139,14 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here too")
     parser.add_argument("--gate", action="store_true", help="what each ingredient of the gate saves and costs, too")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="yamnet.tflite and its class map: side by side")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what another evaluation of the same tracks kept (--json): side by side",
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -291,6 +299,7 @@ def _write_report(kept: "Evaluation", folders: dict[int, Path], options: argpars
 
     figures = summary.summarise(kept)
     peers = _peers(folders, options.peers, cache) if options.peers else []
+    peers += [(other.name, summary.summarise(other)) for other in map(_kept, options.beside)]
     text = f"{summary.table(figures)}\n\n{summary.details(figures)}\n"
     if options.gate:
         told = [evaluation.read_truths(folder) for folder in folders.values()]

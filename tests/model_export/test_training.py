@@ -187,8 +187,10 @@ def test_two_folds_are_judged_as_strangers(
     # again: nothing is trained, nothing is heard anew
     monkeypatch.setattr(training, "train", pytest.fail)
     monkeypatch.setattr(evaluation, "listen", pytest.fail)
-    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--beside", str(kept)]) == 0
     assert evaluation.Evaluation.from_json(kept.read_text()) == found
+    assert capsys.readouterr().out.count("\n| tiny |") == 2, "beside itself"
 
     # a fold's model refuses the other fold's tracks, which taught it
     (other,) = {path.parent for path in (tmp_path / "cache").glob("tracks-2-*/background.json")}
