@@ -220,7 +220,7 @@ class Service:
             score=alert.score,
             onset_s=alert.onset_s,
             raised_s=alert.raised_s,
-            reason="k of n windows" if alert.revision == 0 else "quiet again",
+            reason="k of n windows, or their steady mean" if alert.revision == 0 else "quiet again",
         )
 
     def _hear_nothing(self) -> None:

@@ -261,7 +261,7 @@ def test_the_journal_has_a_line_for_each_revision_with_its_reason(bench: Maker) 
     made.run()
     lines = [line for line in made.lines() if line.event == "alert"]
     assert [(line.fields["revision"], line.fields["reason"]) for line in lines] == [
-        (0, "k of n windows"),
+        (0, "k of n windows, or their steady mean"),
         (1, "quiet again"),
     ]
     assert len({line.fields["alert_id"] for line in lines}) == 1
