@@ -51,7 +51,10 @@ def page(
         f"<h1>Evaluation of {html.escape(evaluation.name)}</h1>",
         _picture("Recall by level, with 95 % intervals over recordings", _recall_plot(summary, peers)),
         _html_table(figures.table(dict(summary))),
-        _picture("Recall of the saw, all levels, against false alerts an hour on forest and confusers", _curve(curves)),
+        _picture(
+            "Recall, all levels, against false alerts an hour on forest and confusers, by the hits of k of n alone",
+            _curve(curves),
+        ),
         _picture("Calibration: share of windows that are true, by score", _calibration_plot(summary)),
         _html_table(figures.details(dict(summary))),
     ]
@@ -135,7 +138,8 @@ def _recall_plot(summary: Mapping[str, Any], peers: Sequence[tuple[str, dict[str
     axes.set_ylim(-0.02, 1.04)
     axes.set_ylabel("recall")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="lower left")
+    # outside: at every level some model has its mark where a legend would be
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8)
     return _drawn(figure, "svg").decode()
 
 
