@@ -1,10 +1,12 @@
 """The command line: exit codes, one-line errors, and nothing that a user could take for a crash."""
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -624,3 +626,21 @@ def test_a_second_run_says_how_the_first_one_ended(saw: Path, config_file: Confi
     state = saw.parent / "state"
     assert [reason for event, reason in events(state) if event == "start"] == ["first start", "clean stop"]
     assert (state / "alive").is_file()
+
+
+def test_systemd_hears_ready_signs_of_life_and_stopping(
+    saw: Path, config_file: ConfigMaker, unpaced: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert main(["run", "--config", str(config_file(listen={"model": str(TINY), "vad": False}))]) == 0
+        systemd.setblocking(False)
+        told: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(systemd.recv(4_096))
+    assert told[0].startswith(b"READY=1")
+    assert b"WATCHDOG=1" in told
+    assert b"STOPPING=1" in told
+    assert told[-1].startswith(b"STATUS="), "the last minute's line"
