@@ -32,7 +32,8 @@ def rounded(model: network.KerasModel, windows: Float32) -> network.KerasModel:
     """
     if not network.batch_norms(model):
         return model
-    copy = keras.models.clone_model(model)
+    # without what it was compiled with: a loss of our own cannot be copied, and need not be
+    copy = keras.models.clone_model(keras.Model(model.input, model.output, name=model.name))
     copy.set_weights(model.get_weights())
     inputs = windows[..., None]
     wanted = _statistics(model, network.batch_norms(model), inputs)

@@ -190,7 +190,7 @@ def test_two_folds_are_judged_as_strangers(
     capsys.readouterr()
     assert main([*command, "--beside", str(kept)]) == 0
     assert evaluation.Evaluation.from_json(kept.read_text()) == found
-    assert capsys.readouterr().out.count("\n| tiny |") == 2, "beside itself"
+    assert capsys.readouterr().out.count("\n| tiny |") == 4, "beside itself, in both tables"
 
     # a fold's model refuses the other fold's tracks, which taught it
     (other,) = {path.parent for path in (tmp_path / "cache").glob("tracks-2-*/background.json")}
