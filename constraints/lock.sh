@@ -6,7 +6,7 @@ pin() {
     local out=$1
     shift
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-        --no-emit-index-url --no-emit-find-links --upgrade "$@" pyproject.toml -o "constraints/$out.txt"
+        --no-emit-index-url --no-emit-find-links --no-strip-extras --upgrade "$@" pyproject.toml -o "constraints/$out.txt"
 }
 pin agent
 pin pytest --group pytest
