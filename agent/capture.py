@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -231,7 +231,7 @@ class Chained:
             for block in source.blocks():
                 start = offset + block.start
                 end = start + len(block.samples)
-                yield Block(start=start, samples=block.samples, clipped=block.clipped)
+                yield replace(block, start=start)
             if end == offset:
                 return  # an empty recording would spin for ever
             offset = end
@@ -641,27 +641,20 @@ class Reader:
         with self._changed:
             self._source = source
             self._doubt = ""
+        told: CaptureError | None = None
         try:
             with contextlib.closing(source):
                 for block in source.blocks():
-                    self._keep(
-                        Block(
-                            start=offset + block.start,
-                            samples=block.samples,
-                            clipped=block.clipped,
-                            unreal=block.unreal,
-                            arrived_s=self._monotonic(),
-                        )
-                    )
+                    self._keep(replace(block, start=offset + block.start, arrived_s=self._monotonic()))
                     if self._stop.is_set() or self._doubt:
                         break
         except CaptureError as error:
-            # a recorder that was told to end says so: what matters is why it was told
-            if self._doubt and not self._stop.is_set():
-                raise CaptureError(f"{source.name}: {self._doubt}") from error
-            raise
+            if not self._doubt or self._stop.is_set():
+                raise
+            told = error
         if self._doubt and not self._stop.is_set():
-            raise CaptureError(f"{source.name}: {self._doubt}")
+            # a recorder that was told to end says so: what matters is why it was told
+            raise CaptureError(f"{source.name}: {self._doubt}") from told
 
     def _keep(self, block: Block) -> None:
         if not len(block.samples):

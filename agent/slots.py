@@ -78,11 +78,14 @@ class ModelSlots:
 
     def has_other(self, digest: str) -> bool:
         """Say whether a model that served well lies ready, and is not this one."""
+        return self._kept() not in (None, digest)
+
+    def _kept(self) -> str | None:
+        """Return the digest of the copy, None if there is none that is whole."""
         try:
-            manifest, _ = load_model(self._good)
+            return load_model(self._good)[0].digest
         except ModelError:
-            return False
-        return manifest.digest != digest
+            return None
 
     def keep(self, model: Path) -> None:
         """Keep a copy of a model that served well; without a copy the device goes on all the same."""
@@ -90,6 +93,8 @@ class ModelSlots:
             return
         try:
             manifest, content = load_model(model)
+            if manifest.digest == self._kept():
+                return  # from an earlier run: flash is not written for it again
             text = manifest_path(model).read_bytes()
             # between the two the pair does not match, and is refused: better none than a mixture
             write_durably(self._good, content)
@@ -147,6 +152,9 @@ class ModelGuard:
         """
         if self._failing_since_s is None:
             self._failing_since_s = now_s
-        elif now_s - self._failing_since_s >= LONGEST_FAILURE_S and self.slots.has_other(self.digest):
+        if now_s - self._failing_since_s < LONGEST_FAILURE_S:
+            return
+        if self.slots.has_other(self.digest):
             self.slots.condemn(self.digest, problem)
             raise ModelCondemnedError(f"model {self.digest} is given up: {problem}")
+        self._failing_since_s = now_s  # to look for another reads a whole model: not at every window

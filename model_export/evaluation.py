@@ -20,7 +20,7 @@ from agent.decide import LabelRule
 from agent.manifest import load_model
 from model_export import heard
 from model_export.errors import DataError
-from model_export.operating import Axis
+from model_export.operating import Axis, last_ones
 from model_export.scoring import ALERTED, COLLAR_S, Raised, score
 from model_export.tracks import TrueEvent, Truth, read_truth
 
@@ -255,9 +255,8 @@ def _best(scores: Float64, ends: Float64, event: TrueEvent, rules: dict[str, Lab
     rule = rules[event.label]
     near = (ends >= event.onset_s) & (ends <= event.offset_s + COLLAR_S)
     own = np.nan_to_num(scores[near, axis.labels.index(event.label)])
-    padded = np.concatenate([np.zeros(rule.of - 1), own])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, rule.of)
-    return round(float(np.sort(windows, axis=1)[:, rule.of - rule.hits].max(initial=0.0)), 4)
+    kth = np.sort(last_ones(own, rule.of, 0.0), axis=1)[:, rule.of - rule.hits]
+    return round(float(kth.max(initial=0.0)), 4)
 
 
 def _confusion(

@@ -211,18 +211,20 @@ def hit_logits(outputs: Int8, hits: int, of: int, axis: Axis) -> Float64:
         axis: how to read them.
     """
     logits = _logits(outputs, axis)
-    padded = np.concatenate([np.full(of - 1, logits.min(initial=0.0)), logits])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, of)
-    kth: Float64 = np.sort(windows, axis=1)[:, of - hits]
+    kth: Float64 = np.sort(last_ones(logits, of, logits.min(initial=0.0)), axis=1)[:, of - hits]
     return kth
 
 
 def steady_logits(outputs: Int8, of: int, axis: Axis) -> Float64:
     """Return the mean logit of the last n windows as the agent's decider takes it, shape (n_windows,)."""
     logits = _logits(outputs, axis).clip(min=LOWEST_LOG_ODDS)
-    padded = np.concatenate([np.full(of - 1, LOWEST_LOG_ODDS), logits])
-    mean: Float64 = np.lib.stride_tricks.sliding_window_view(padded, of).mean(axis=1)
+    mean: Float64 = last_ones(logits, of, LOWEST_LOG_ODDS).mean(axis=1)
     return mean
+
+
+def last_ones(values: Float64, of: int, before: float) -> Float64:
+    """Return at each window the last n values, shape (n_windows, n); `before` stands for those before the first."""
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([np.full(of - 1, before), values]), of)
 
 
 def peaks(statistic: Float64, axis: Axis) -> Float64:
@@ -286,8 +288,7 @@ def counts(answered: Sequence[Answered], rules: Mapping[str, LabelRule], axis: A
 
 
 def _shifted(score: float, logits: float) -> float:
-    odds = score / (1 - score) * float(np.exp(logits))
-    return odds / (1 + odds)
+    return _score(_logit(score) + logits)
 
 
 def _logit(score: float) -> float:

@@ -18,7 +18,7 @@ from agent.features import Float32
 from model_export.datasets import read_sound
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, decided, judge, read_truths
-from model_export.operating import SILENT, Answered, Axis, false_alerts, rule_at
+from model_export.operating import SILENT, Answered, Axis, false_alerts, last_ones, rule_at
 from model_export.recipe import LABELS
 from model_export.tracks import Truth
 
@@ -167,14 +167,12 @@ def _meant(scores: Float64, means: Sequence[int]) -> Float64:
     """Return scores of which each is the mean, by log-odds, of so many last ones; shape (n_windows, n_labels)."""
     odds = scores.clip(1e-6, 1 - 1e-6)
     logits = np.log(odds / (1 - odds))
-    columns = [scores[:, idx] if of == 1 else _running_mean(logits[:, idx], of) for idx, of in enumerate(means)]
+    columns: list[Float64] = []
+    for idx, of in enumerate(means):
+        own = logits[:, idx]
+        mean = last_ones(own, of, own.min(initial=0.0)).mean(axis=1)
+        columns.append(scores[:, idx] if of == 1 else 1 / (1 + np.exp(-mean)))
     return np.stack(columns, axis=1)
-
-
-def _running_mean(logits: Float64, of: int) -> Float64:
-    padded = np.concatenate([np.full(of - 1, logits.min(initial=0.0)), logits])
-    mean: Float64 = 1 / (1 + np.exp(-np.lib.stride_tricks.sliding_window_view(padded, of).mean(axis=1)))
-    return mean
 
 
 def _answered(truth: Truth, scores: Float64, label: str) -> Answered:

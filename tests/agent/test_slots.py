@@ -141,3 +141,22 @@ def test_a_disk_that_refuses_the_copy_stops_nothing(
     kept.condemn("abc", "reason")
     assert "no copy of the model is kept" in caplog.text
     assert "tried again at the next start" in caplog.text
+
+
+def test_the_same_copy_is_not_written_again(tmp_path: Path, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ModelSlots(tmp_path / "device")
+    kept.keep(configured)
+    monkeypatch.setattr(slots, "write_durably", lambda path, content: pytest.fail(f"{path} is written again"))
+    kept.keep(configured)
+
+
+def test_another_model_is_looked_for_once_a_minute_and_not_at_every_failure(
+    tmp_path: Path, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = ModelSlots(tmp_path / "device")
+    asked: list[str] = []
+    monkeypatch.setattr(kept, "has_other", lambda digest: bool(asked.append(digest)))
+    guard = ModelGuard(kept, configured, "digest")
+    for second in range(601):
+        guard.failed("it says nothing", float(second))
+    assert asked == ["digest"] * 10

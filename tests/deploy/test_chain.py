@@ -1,9 +1,7 @@
 """The whole chain as real processes: what is killed comes back, and every alert arrives once."""
 
-import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-import yaml
 
 from agent import synth
 from agent.manifest import BUNDLED_MODEL
 from agent.wav import write_wav
-from tests.torture.rig import PATIENCE_S, free_port, wait_until
+from tests.torture.rig import PATIENCE_S, Rig, free_port, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,84 +24,22 @@ pytestmark = [
 RATE = 16_000
 
 
-class Chain:
-    """A station and an agent in one folder."""
+class Chain(Rig):
+    """A station and an agent that hears a recording in real time."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.children: list[subprocess.Popen[bytes]] = []
-        self.station = folder / "station"
-        added = self.run("base_station", "device", "add", "tree", "--data", self.station, "--key-out", folder / "key")
-        assert added == 0
-
-    def run(self, module: str, *arguments: object) -> int:
-        return subprocess.run([sys.executable, "-m", module, *map(str, arguments)], timeout=60, check=False).returncode
-
-    def start(self, module: str, *arguments: object) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{module}-{len(self.children)}.log").open("wb")
-        with log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT
-            )
-        self.children.append(child)
-        return child
-
-    def start_station(self) -> subprocess.Popen[bytes]:
-        child = self.start("base_station", "serve", "--data", self.station, "--port", self.port)
-        wait_until(self.answers, "the station answering")
-        return child
-
-    def start_agent(self, wav: Path) -> subprocess.Popen[bytes]:
-        document = {
-            "schema": 1,
-            "device": {"id": "tree"},
-            "capture": {"source": "file", "path": str(wav)},
-            "station": {
-                "urls": [f"http://127.0.0.1:{self.port}"],
-                "key_file": str(self.folder / "key"),
-                "heartbeat_s": 5,
-            },
-            "storage": {"folder": str(self.folder / "agent")},
-        }
-        config = self.folder / "agent.yaml"
-        config.write_text(yaml.safe_dump(document))
-        return self.start("agent", "run", "--config", config)
-
-    def answers(self) -> bool:
-        with contextlib.suppress(requests.RequestException):
-            return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
-        return False
+    def play(self, wav: Path) -> subprocess.Popen[bytes]:
+        return self.start_agent_on({"source": "file", "path": str(wav)})
 
     def alerts(self) -> list[dict[str, object]]:
         answer = requests.get(f"http://127.0.0.1:{self.port}/v1/alerts", timeout=5)
         found: list[dict[str, object]] = answer.json()["alerts"]
         return found
 
-    def waiting(self) -> int:
-        """Return how many alert revisions lie in the agent's outbox, read as a stranger would."""
-        path = self.folder / "agent" / "outbox.db"
-        if not path.exists():
-            return 0
-        try:
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-                tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-                return max((db.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables), default=0)
-        except sqlite3.Error:
-            return 0  # it is being made
-
-    def stop(self) -> None:
-        for child in self.children:
-            if child.poll() is None:
-                child.send_signal(signal.SIGKILL)
-            child.wait()
-
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[Chain]:
-    chain = Chain(tmp_path)
-    yield chain
-    chain.stop()
+    with Chain(tmp_path) as chain:
+        yield chain
 
 
 @pytest.fixture(scope="module")
@@ -126,23 +61,23 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_alert_survives_kill_9_of_the_agent_before_it_is_sent(chain: Chain, saw: Path, forest: Path) -> None:
-    agent = chain.start_agent(saw)  # no station is there: the alert can only wait on disk
+    agent = chain.play(saw)  # no station is there: the alert can only wait on disk
     wait_until(chain.waiting, "the alert reaching the disk")
     os.kill(agent.pid, signal.SIGKILL)
     agent.wait()
     chain.start_station()
     assert chain.alerts() == []
-    agent = chain.start_agent(forest)
+    agent = chain.play(forest)
     wait_until(chain.alerts, "the alert arriving after the restart")
     assert agent.wait(timeout=PATIENCE_S) == 0
     alerts = chain.alerts()
     assert [alert["label"] for alert in alerts] == ["chainsaw"]
-    assert chain.waiting() == 0
+    assert chain.waiting(parked=True) == 0
 
 
 def test_an_alert_arrives_once_though_the_station_is_killed(chain: Chain, saw: Path) -> None:
     station = chain.start_station()
-    agent = chain.start_agent(saw)
+    agent = chain.play(saw)
     wait_until(
         lambda: requests.get(f"http://127.0.0.1:{chain.port}/v1/devices", timeout=5).json()["devices"][0]["heartbeat"],
         "the heartbeat",

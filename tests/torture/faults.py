@@ -4,11 +4,13 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from agent.alert import Alert
 from agent.outbox import Outbox
@@ -50,14 +52,28 @@ def _compared(rig: Rig) -> tuple[int, int, int]:
     return len(kept), len(kept - set(arrived)), invented
 
 
-def _drained(rig: Rig, state: Path | None = None) -> float:
-    """Let an agent that hears forest alone send what waits; return the seconds that it took."""
+def _ended(
+    rig: Rig, agent: "subprocess.Popen[bytes] | None" = None, *, recovered_s: float | None = None, **said: Any
+) -> Outcome:
+    """End a scenario: stop its agent, let another that hears forest alone send what waits, and compare.
+
+    Args:
+        rig: with its station running.
+        agent: that still runs, if one does.
+        recovered_s: seconds until all was well again; None: those until the outbox was empty.
+        said: the other fields of the outcome.
+    """
+    if agent is not None:
+        assert rig.stop(agent) == 0
     began_s = time.monotonic()
-    agent = rig.start_agent(rig.forest, state=state)
+    agent = rig.start_agent(rig.forest)
     wait_until(lambda: b" listens " in rig.logs[-1].read_bytes(), "the agent listening")
-    wait_until(lambda: rig.waiting(state) == 0, "the outbox running empty", 120.0)
+    wait_until(lambda: rig.waiting() == 0, "the outbox running empty", 120.0)
     assert rig.stop(agent) == 0
-    return time.monotonic() - began_s
+    took_s = time.monotonic() - began_s
+    kept, lost, invented = _compared(rig)
+    recovered_s = round(took_s if recovered_s is None else recovered_s, 1)
+    return Outcome(kept=kept, lost=lost, invented=invented, recovered_s=recovered_s, **said)
 
 
 def kills(folder: Path, *, times: int, seed: int = 1) -> Outcome:
@@ -78,15 +94,10 @@ def kills(folder: Path, *, times: int, seed: int = 1) -> Outcome:
                 station_until_s = time.monotonic() + rng.uniform(3, 10)
         if station.poll() is not None:
             rig.start_station()
-        took_s = _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
             fault="kill -9 of the agent",
             injected=f"{times} kills, the station killed and started meanwhile",
-            kept=kept,
-            lost=lost,
-            invented=invented,
-            recovered_s=round(took_s, 1),
         )
 
 
@@ -99,16 +110,11 @@ def bad_link(folder: Path, *, seconds: float, through_share: float, seed: int = 
         time.sleep(seconds)
         assert rig.stop(agent) == 0
         link.close()
-        took_s = _drained(rig)
-        kept, lost, invented = _compared(rig)
         n_bad = sum(link.met.values()) - link.met["through"]
-        return Outcome(
+        return _ended(
+            rig,
             fault="a bad link",
             injected=f"{n_bad} of {sum(link.met.values())} connections, {len(link.met) - 1} kinds",
-            kept=kept,
-            lost=lost,
-            invented=invented,
-            recovered_s=round(took_s, 1),
             remark=", ".join(f"{mode} {count}" for mode, count in sorted(link.met.items())),
         )
 
@@ -149,17 +155,13 @@ def full_disk(folder: Path) -> Outcome | None:
         behind = len(rig.kept()) - before
         ballast.unlink()
         recovered_s = wait_until(lambda: not names & set(rig.heartbeat().get("states", names)), "the state ending")
-        assert rig.stop(agent) == 0
-        _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
+            agent,
             fault="a full disk",
             injected="every byte of a 4 MB disk, while saws are heard",
-            kept=kept,
-            lost=lost,
-            invented=invented,
             noticed_s=round(noticed_s, 1),
-            recovered_s=round(recovered_s, 1),
+            recovered_s=recovered_s,
             remark=f"{behind} revisions heard behind it",
         )
 
@@ -180,17 +182,13 @@ def read_only_disk(folder: Path) -> Outcome | None:
         recovered_s = wait_until(
             lambda: "disk_failed" not in rig.heartbeat().get("states", ["disk_failed"]), "the state ending"
         )
-        assert rig.stop(agent) == 0
-        _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
+            agent,
             fault="a read-only disk",
             injected="from the start on",
-            kept=kept,
-            lost=lost,
-            invented=invented,
             noticed_s=round(noticed_s, 1),
-            recovered_s=round(recovered_s, 1),
+            recovered_s=recovered_s,
             remark=f"{before} revisions heard without a disk",
         )
 
@@ -259,15 +257,10 @@ def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
                 content[rng.randrange(len(content))] ^= rng.randint(1, 255)
             path.write_bytes(content)
         rig.start_station()
-        took_s = _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
             fault="a rotten outbox",
             injected=f"1 to 8 bytes turned over, {times} times",
-            kept=kept,
-            lost=lost,
-            invented=invented,
-            recovered_s=round(took_s, 1),
             remark="the agent started each time",
             destroys=True,
         )
@@ -298,17 +291,13 @@ def bad_microphone(folder: Path, mode: str) -> Outcome:
             noticed_s = wait_until(lambda: state in rig.heartbeat().get("states", []), f"the state {state}")
         recovered_s = wait_until(lambda: rig.heartbeat().get("reopenings", 0) >= 1, "the microphone opened again", 40.0)
         wait_until(lambda: len(rig.arrived()) >= 1, "a saw through the reopened microphone", 90.0)
-        assert rig.stop(agent) == 0
-        _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
+            agent,
             fault=f"the microphone {_IN_WORDS.get(mode, mode)}",
             injected="3 s after the first opening",
-            kept=kept,
-            lost=lost,
-            invented=invented,
             noticed_s=None if noticed_s is None else round(noticed_s, 1),
-            recovered_s=round(recovered_s, 1),
+            recovered_s=recovered_s,
             remark=f"state {state}" if state else "",
         )
 
@@ -320,15 +309,11 @@ def little_memory(folder: Path, *, megabytes: int) -> Outcome:
         agent = rig.start_agent(rig.saw, heartbeat_s=1.0, limit_mb=megabytes)
         wait_until(lambda: len(rig.arrived()) >= 4, "alerts within the bound")
         rss_mb = rig.heartbeat()["rss_mb"]
-        assert rig.stop(agent) == 0
-        _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
+            agent,
             fault="little memory",
             injected=f"RLIMIT_DATA of {megabytes} MB",
-            kept=kept,
-            lost=lost,
-            invented=invented,
             remark=f"{rss_mb:.0f} MB resident",
         )
 
@@ -339,19 +324,15 @@ def stopped(folder: Path) -> Outcome:
         rig.start_station()
         agent = rig.start_agent(rig.saw, speed=1.0, heartbeat_s=1.0)
         wait_until(lambda: rig.arrived(), "a first alert")
-        agent.send_signal(19)
+        agent.send_signal(signal.SIGSTOP)
         time.sleep(8.0)
-        agent.send_signal(18)
+        agent.send_signal(signal.SIGCONT)
         before = len(rig.kept())
         recovered_s = wait_until(lambda: len(rig.kept()) > before, "the next alert")
-        assert rig.stop(agent) == 0
-        _drained(rig)
-        kept, lost, invented = _compared(rig)
-        return Outcome(
+        return _ended(
+            rig,
+            agent,
             fault="the device sleeps",
             injected="SIGSTOP for 8 s",
-            kept=kept,
-            lost=lost,
-            invented=invented,
-            recovered_s=round(recovered_s, 1),
+            recovered_s=recovered_s,
         )

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import requests
 import yaml
 
-from agent import journal, synth
+from agent import synth
 
 PATIENCE_S = 60.0
 RATE = 16_000
@@ -114,22 +114,33 @@ class Rig:
         speed: float = 20.0,
         fault: Sequence[object] = (),
         port: int | None = None,
-        state: Path | None = None,
         heartbeat_s: float = 5.0,
         limit_mb: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start an agent that hears a file through a pipe, faster than it sounds."""
-        command = [sys.executable, "-S", FEEDER, sound, speed, *fault]
+        """Start an agent that hears raw sound through a pipe, faster than it sounds."""
+        command = [str(word) for word in (sys.executable, "-S", FEEDER, sound, speed, *fault)]
+        capture = {"source": "pipe", "command": command, "sample_rate": RATE}
+        return self.start_agent_on(capture, port=port, heartbeat_s=heartbeat_s, limit_mb=limit_mb)
+
+    def start_agent_on(
+        self,
+        capture: Mapping[str, object],
+        *,
+        port: int | None = None,
+        heartbeat_s: float = 5.0,
+        limit_mb: int | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start an agent on any source, by the `capture` part of its configuration."""
         document = {
             "schema": 1,
             "device": {"id": "tree"},
-            "capture": {"source": "pipe", "command": [str(word) for word in command], "sample_rate": RATE},
+            "capture": dict(capture),
             "station": {
                 "urls": [f"http://127.0.0.1:{port or self.port}"],
                 "key_file": str(self.folder / "key"),
                 "heartbeat_s": heartbeat_s,
             },
-            "storage": {"folder": str(state or self.state)},
+            "storage": {"folder": str(self.state)},
         }
         config = self.folder / f"agent-{len(self.children)}.yaml"
         config.write_text(yaml.safe_dump(document))
@@ -177,18 +188,14 @@ class Rig:
                 found.add((short, 0 if word == "heard" else 1))
         return found
 
-    def waiting(self, state: Path | None = None) -> int:
-        """Return how many alert revisions lie in the outbox, read as a stranger would."""
-        path = (state or self.state) / "outbox.db"
+    def waiting(self, *, parked: bool = False) -> int:
+        """Return how many alert revisions wait in the outbox, perhaps parked ones too, read as a stranger would."""
+        path = self.state / "outbox.db"
         if not path.exists():
             return 0
         try:
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-                return int(db.execute("SELECT count(*) FROM messages WHERE parked IS NULL").fetchone()[0])
+                counted = "SELECT count(*) FROM messages WHERE ? OR parked IS NULL"
+                return int(db.execute(counted, (parked,)).fetchone()[0])
         except sqlite3.Error:
             return 0  # it is being made
-
-    def events(self) -> list[tuple[str, str]]:
-        """Return (event, state) of the journal."""
-        lines = journal.read(self.state / "journal")
-        return [(line.event, str(line.fields.get("state", ""))) for line in lines if line.kind == "event"]
