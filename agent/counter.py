@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from agent.errors import StorageError
@@ -75,8 +76,12 @@ class Counter:
             self._reserved = upto
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a small file so that after a power cut it holds the old content or the new, never half.
+def write_durably(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Replace a file so that after a power cut it holds the old content or the new, never half.
+
+    Args:
+        path: the file; its folder is made.
+        content: all of it, or piece by piece.
 
     Raises:
         StorageError: the disk refused; the old content stands.
@@ -85,7 +90,7 @@ def write_durably(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -2,7 +2,8 @@
 
 Its promises, as SQL: (alert_id, revision) is unique, so the same alert twice is one; `synchronous = FULL`, because
 the power may go now; a row is deleted by a receipt, or dropped, counted, when the bytes run out. Every row carries
-a checksum: flash wears out, and an alert that has rotted must not be sent for what it is not.
+a checksum: flash wears out, and an alert that has rotted must not be sent for what it is not. What rots in the
+database is mended from a copy beside it (`agent.mirror`), and the copy from the database.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 from agent.alert import Alert
 from agent.errors import FieldError, StorageError
+from agent.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +29,14 @@ LARGEST_SPARE_BYTES = 4_000_000
 _ROW_BYTES = 512  # what a row costs beside its body: keys, index, the unused end of its last page
 _ROW_COST = f"length(body) + {_ROW_BYTES}"
 _BUSY_S = 5.0
+_COPY_SLACK_BYTES = 1_000_000  # what has left stays in the copy until twice what waits, and this, is in it
 _LARGEST_SEQ = 2**53
 _BROKEN_KEPT = 3  # a disk that keeps breaking files must not fill itself with them
+_MOST_PROBES = 100_000
 _BROKEN_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PASSING_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = "damaged on disk"
+_COMPANIONS = ("-journal", "-wal", "-shm", "")  # the last but one two: of an outbox that an earlier version left
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -113,6 +118,7 @@ class Outbox:
         """
         self._path = path
         self._max_bytes = max_bytes
+        self._mirror = Mirror(path.with_name(path.name + ".copy"))
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self.wake = threading.Event()
@@ -134,6 +140,7 @@ class Outbox:
         self._dropped = 0
         with contextlib.suppress(StorageError), self._lock:
             self._write(_nothing)
+            self._compare()
 
     def close(self) -> None:
         """Close the file; the outbox opens it again if it is used again."""
@@ -162,7 +169,7 @@ class Outbox:
             message = Message(seq=self._next_seq, alert_id=alert.alert_id, revision=alert.revision, body=body)
             self._next_seq += 1
             try:
-                self._write(lambda db: _insert(db, message))
+                self._write(lambda db: _insert(db, message), entering=message)
             except StorageError:
                 self._keep_in_memory(message)
                 raise
@@ -206,7 +213,7 @@ class Outbox:
         with self._lock:
             self._resting = {key: until_s for key, until_s in self._resting.items() if until_s > now_s}
             try:
-                stored = self._guarded(lambda db: self._stored_due(db, now_s))
+                stored = self._mended_due(now_s)
             except StorageError:
                 if not self._spare:
                     raise
@@ -254,6 +261,15 @@ class Outbox:
 
     # Order
 
+    def _mended_due(self, now_s: float) -> Message | None:
+        """Return the first stored message; what is found to be damaged on the way is mended first."""
+        before = len(self._damaged)
+        message = self._guarded(lambda db: self._stored_due(db, now_s))
+        if len(self._damaged) == before:
+            return message
+        self._compare()
+        return self._guarded(lambda db: self._stored_due(db, now_s))
+
     def _stored_due(self, db: sqlite3.Connection, now_s: float) -> Message | None:
         while True:
             seq = self._front_seq(db, now_s)
@@ -264,7 +280,7 @@ class Outbox:
             message = _load(db, seq)
             if message is not None:
                 return message
-            log.error("%s: alert number %d is damaged and cannot be sent; it is parked", self._path, seq)
+            log.error("%s: alert number %d is damaged", self._path, seq)
             self._damaged.add(seq)
 
     def _front_seq(self, db: sqlite3.Connection, now_s: float) -> int | None:
@@ -338,9 +354,9 @@ class Outbox:
 
     def _catch_up(self, db: sqlite3.Connection) -> int:
         """Write down what the disk refused before; return the bytes by which it grows the outbox."""
-        grown = sum(_insert(db, message) for message in self._spare)
-        for seq in self._damaged:
-            db.execute("UPDATE messages SET parked = ? WHERE seq = ?", (_DAMAGED, seq))
+        restored = self._spare_keys()
+        grown = -sum(_put_away(db, seq, restored) for seq in self._damaged)
+        grown += sum(_insert(db, message) for message in self._spare)
         for key, reason in self._gone.items():
             if reason is None:
                 grown -= _delete(db, key)
@@ -394,15 +410,62 @@ class Outbox:
             self._resting.pop((drop.alert_id, drop.revision), None)
             log.error("alert %s revision %d dropped: %s", drop.alert_id, drop.revision, drop.reason)
 
+    # The copy
+
+    def _compare(self) -> None:
+        """Check every row, and mend the database and its copy by each other.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        damaged, whole = self._guarded(_checked)
+        kept = self._mirror.keys()
+        if not damaged and set(kept) == whole and not self._mirror.damaged:
+            return
+        self._damaged |= damaged
+        if damaged:
+            missing = self._missing(whole)
+            self._spare += missing
+            log.error("%s: %d rows are damaged, %d alerts come from the copy", self._path, len(damaged), len(missing))
+        self._write(_nothing)
+        self._rewrite_copy()
+
+    def _missing(self, present: set[Key]) -> list[Message]:
+        """Return what the copy holds beside these, as new messages."""
+        present = present | self._gone.keys() | self._spare_keys()
+        bodies = [(key, body) for key, body in self._mirror.entries() if key not in present]
+        first, self._next_seq = self._next_seq, self._next_seq + len(bodies)
+        return [
+            Message(seq=seq, alert_id=key[0], revision=key[1], body=body)
+            for seq, (key, body) in enumerate(bodies, start=first)
+        ]
+
+    def _follow(self, entered: list[Message], left: list[Key]) -> None:
+        """Carry a change of the database over to the copy."""
+        if not self._used:
+            self._mirror.clear()
+            return
+        self._mirror.keep((message.key, message.body) for message in entered)
+        self._mirror.forget(left)
+        if self._mirror.size_bytes() > 2 * self._used + _COPY_SLACK_BYTES:
+            self._rewrite_copy()
+
+    def _rewrite_copy(self) -> None:
+        self._guarded(lambda db: self._mirror.rewrite(_whole_bodies(db)))
+
     # The file
 
-    def _write(self, change: Callable[[sqlite3.Connection], int]) -> None:
+    def _write(self, change: Callable[[sqlite3.Connection], int], entering: Message | None = None) -> None:
         """Make a change, and all that was refused before, in one transaction that is on disk when this returns.
 
         Raises:
             StorageError: the disk refuses; nothing of it was done.
         """
         self._used, dropped = self._guarded(lambda db: self._transact(db, change))
+        entered = [*self._spare, *([] if entering is None else [entering])]
+        left = [key for key, reason in self._gone.items() if reason is None]
+        left += [(drop.alert_id, drop.revision) for drop in dropped]
+        self._follow(entered, left)
         self._spare.clear()
         self._gone.clear()
         self._damaged.clear()
@@ -476,29 +539,34 @@ class Outbox:
         self._disconnect()
         self.set_aside = _set_aside(self._path)
         rescued = _salvage(self.set_aside)
-        self.salvaged = len(rescued)
+        whole = [message for message, _ in rescued]
+        restored = self._missing({message.key for message in whole})
+        self.salvaged = len(rescued) + len(restored)
         log.error(
-            "%s is broken (%s): set aside as %s, %d alerts carried over",
+            "%s is broken (%s): set aside as %s, %d alerts carried over, %d of them from the copy",
             self._path,
             problem,
             self.set_aside.name,
             self.salvaged,
+            len(restored),
         )
         self._damaged.clear()
         self._front = 0
-        for message, parked in rescued:
-            if parked is not None:
-                self._gone[message.key] = parked
-            self._next_seq = max(self._next_seq, message.seq + 1)
+        self._gone.update({message.key: parked for message, parked in rescued if parked is not None})
+        self._next_seq = max([self._next_seq, *(message.seq + 1 for message in whole)])
         already = self._spare_keys()
-        self._spare = [message for message, _ in rescued if message.key not in already] + self._spare
+        came = {key: at for at, key in enumerate(self._mirror.keys())}
+        whole = sorted([*whole, *restored], key=lambda message: came.get(message.key, -1))
+        self._spare = [message for message in whole if message.key not in already] + self._spare
         self._write(_nothing)
 
 
 def _prepare(db: sqlite3.Connection) -> None:
     """Set the promises of the file, and refuse one that is broken or of a later kind."""
     db.text_factory = _lenient_text
-    db.execute("PRAGMA journal_mode = WAL")
+    # a write-ahead log is worth nothing behind its first rotten byte, and it would hold the latest alerts; truncating
+    # is synced where unlinking is not, so that no old journal comes back after a power cut and undoes a put
+    db.execute("PRAGMA journal_mode = TRUNCATE")
     db.execute("PRAGMA synchronous = FULL")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, OUTBOX_SCHEMA):
@@ -539,11 +607,11 @@ def _set_aside(path: Path) -> Path:
     """Rename a database with its companions; return its new name. Only the latest few are kept."""
     taken = sorted(int(found.suffix[8:]) for found in path.parent.glob(f"{path.name}.broken-*") if _is_numbered(found))
     aside = path.with_name(f"{path.name}.broken-{taken[-1] + 1 if taken else 1}")
-    for tail in ("-wal", "-shm", ""):
+    for tail in _COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + tail).rename(aside.with_name(aside.name + tail))
     for number in taken[: 1 - _BROKEN_KEPT]:
-        for tail in ("-wal", "-shm", ""):
+        for tail in _COMPANIONS:
             path.with_name(f"{path.name}.broken-{number}{tail}").unlink(missing_ok=True)
     return aside
 
@@ -557,16 +625,19 @@ def _salvage(path: Path) -> list[tuple[Message, str | None]]:
     found: dict[Key, tuple[Message, str | None]] = {}
     with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(sqlite3.connect(path)) as db:
         db.text_factory = _lenient_text
-        # from both ends: a damaged page stops a scan
-        for direction in ("ASC", "DESC"):
-            for message, parked in _whole_rows(db, direction):
-                found.setdefault(message.key, (message, parked))
+        # from both ends, because a damaged page stops a scan; then each number between the ends by itself
+        for order in ("1 ORDER BY seq ASC", "1 ORDER BY seq DESC"):
+            found.update((row[0].key, row) for row in _whole_rows(db, order))
+        seqs = {message.seq for message, _ in found.values()}
+        for seq in range(min(seqs, default=0), min(max(seqs, default=0), min(seqs, default=0) + _MOST_PROBES)):
+            if seq not in seqs:
+                found.update((row[0].key, row) for row in _whole_rows(db, f"seq = {seq}"))
     in_order = sorted(found.values(), key=lambda row: row[0].seq)
     return [(replace(message, seq=seq), parked) for seq, (message, parked) in enumerate(in_order, start=1)]
 
 
-def _whole_rows(db: sqlite3.Connection, direction: str) -> Iterator[tuple[Message, str | None]]:
-    query = f"SELECT {', '.join(_COLUMNS)} FROM messages NOT INDEXED ORDER BY seq {direction}"  # noqa: S608  # words of our own
+def _whole_rows(db: sqlite3.Connection, which: str) -> Iterator[tuple[Message, str | None]]:
+    query = f"SELECT {', '.join(_COLUMNS)} FROM messages NOT INDEXED WHERE {which}"  # noqa: S608  # words of our own
     with contextlib.suppress(sqlite3.Error):
         for seq, alert_id, revision, crc, attempts, parked, body in db.execute(query):
             if not (isinstance(alert_id, str) and isinstance(revision, int) and isinstance(body, bytes)):
@@ -615,6 +686,37 @@ def _delete(db: sqlite3.Connection, key: Key) -> int:
     row = db.execute(f"SELECT {_ROW_COST} FROM messages WHERE alert_id = ? AND revision = ?", key).fetchone()  # noqa: S608  # words of our own
     db.execute("DELETE FROM messages WHERE alert_id = ? AND revision = ?", key)
     return 0 if row is None else int(row[0])
+
+
+def _put_away(db: sqlite3.Connection, seq: int, restored: set[Key]) -> int:
+    """Delete a damaged row that is restored, park one that is not; return the bytes that this frees."""
+    row = db.execute(f"SELECT alert_id, revision, {_ROW_COST} FROM messages WHERE seq = ?", (seq,)).fetchone()  # noqa: S608  # words of our own
+    if row is None or (row[0], row[1]) not in restored:
+        db.execute("UPDATE messages SET parked = ? WHERE seq = ?", (_DAMAGED, seq))
+        return 0
+    db.execute("DELETE FROM messages WHERE seq = ?", (seq,))
+    return int(row[2])
+
+
+def _checked(db: sqlite3.Connection) -> tuple[set[int], set[Key]]:
+    """Return the numbers of the rows that have rotted and were not known to, and the keys of those that are whole."""
+    seqs = [row[0] for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,))]
+    damaged: set[int] = set()
+    whole: set[Key] = set()
+    for seq in seqs:
+        message = _load(db, seq)
+        if message is None:
+            damaged.add(seq)
+        else:
+            whole.add(message.key)
+    return damaged, whole
+
+
+def _whole_bodies(db: sqlite3.Connection) -> Iterator[tuple[Key, bytes]]:
+    for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
+        message = _load(db, row[0])
+        if message is not None:
+            yield message.key, message.body
 
 
 def _count_attempt(db: sqlite3.Connection, key: Key) -> int:

@@ -87,12 +87,20 @@ class ModelSlots:
         except ModelError:
             return None
 
-    def keep(self, model: Path) -> None:
-        """Keep a copy of a model that served well; without a copy the device goes on all the same."""
+    def keep(self, model: Path, digest: str) -> None:
+        """Keep a copy of a model that served well; without a copy the device goes on all the same.
+
+        Args:
+            model: its file.
+            digest: of the model that served; another one that took its place meanwhile has proved nothing.
+        """
         if model == self._good:
             return
         try:
             manifest, content = load_model(model)
+            if manifest.digest != digest:
+                log.info("%s is another model by now (%s): no copy is kept of it", model, manifest.digest)
+                return
             if manifest.digest == self._kept():
                 return  # from an earlier run: flash is not written for it again
             text = manifest_path(model).read_bytes()
@@ -142,7 +150,7 @@ class ModelGuard:
         self._failing_since_s = None
         self._answers += 1
         if self._answers == GOOD_ANSWERS:
-            self.slots.keep(self.model)
+            self.slots.keep(self.model, self.digest)
 
     def failed(self, problem: str, now_s: float) -> None:
         """Count a failure.

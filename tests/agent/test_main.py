@@ -25,7 +25,7 @@ from agent.__main__ import main
 from agent.alert import Alert
 from agent.capture import AudioFile, AudioSource
 from agent.config import CaptureConfig
-from agent.manifest import BUNDLED_MODEL, manifest_path
+from agent.manifest import BUNDLED_MODEL, load_model, manifest_path
 from agent.outbox import Outbox
 from agent.slots import ModelSlots
 from agent.uplink import ALERTS, Answer
@@ -608,7 +608,7 @@ def test_a_damaged_model_is_replaced_by_the_one_before_and_everybody_is_told(
     saw: Path, config_file: ConfigMaker, station: KindStation, unpaced: None, tmp_path: Path
 ) -> None:
     state = saw.parent / "state"
-    ModelSlots(state).keep(TINY)
+    ModelSlots(state).keep(TINY, load_model(TINY)[0].digest)
     broken = tmp_path / "model.tflite"
     broken.write_bytes(TINY.read_bytes()[:-1])
     broken.with_suffix(".json").write_bytes(TINY.with_suffix(".json").read_bytes())

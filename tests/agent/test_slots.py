@@ -48,7 +48,7 @@ def damage(path: Path) -> None:
 
 def test_the_configured_model_is_used_while_it_can_be(tmp_path: Path, configured: Path, another: Path) -> None:
     kept = ModelSlots(tmp_path / "device")
-    kept.keep(another)
+    kept.keep(another, load(another)[0])
     manifest, path, instead_of = kept.choose(configured, load)
     assert (manifest.digest, path, instead_of) == (load(configured)[0], configured, "")
 
@@ -57,13 +57,21 @@ def test_a_damaged_model_is_replaced_by_the_one_before_and_named(
     tmp_path: Path, configured: Path, another: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = ModelSlots(tmp_path / "device")
-    kept.keep(another)
+    kept.keep(another, load(another)[0])
     damage(configured)
     manifest, path, instead_of = kept.choose(configured, load)
     assert manifest.digest == load(another)[0]
     assert path != configured
     assert "is damaged" in instead_of
     assert "the model that was good before takes over" in caplog.text
+
+
+def test_a_model_that_took_the_place_of_the_one_that_served_is_not_kept(
+    tmp_path: Path, configured: Path, another: Path
+) -> None:
+    kept = ModelSlots(tmp_path / "device")
+    kept.keep(another, load(configured)[0])
+    assert not kept.has_other(load(configured)[0])
 
 
 def test_without_another_a_damaged_model_stops_the_start(tmp_path: Path, configured: Path) -> None:
@@ -74,7 +82,7 @@ def test_without_another_a_damaged_model_stops_the_start(tmp_path: Path, configu
 
 def test_a_copy_that_is_damaged_is_no_other_model(tmp_path: Path, configured: Path, another: Path) -> None:
     kept = ModelSlots(tmp_path / "device")
-    kept.keep(another)
+    kept.keep(another, load(another)[0])
     damage(tmp_path / "device" / "models" / "good.tflite")
     assert not kept.has_other("another")
     damage(configured)
@@ -113,7 +121,7 @@ def test_a_model_that_served_well_is_kept_and_one_that_fails_is_given_up_for_it(
 def test_the_only_model_is_not_given_up(tmp_path: Path, configured: Path) -> None:
     kept = ModelSlots(tmp_path / "device")
     digest = load(configured)[0]
-    kept.keep(configured)
+    kept.keep(configured, load(configured)[0])
     guard = ModelGuard(kept, configured, digest)
     for second in range(1_000):
         guard.failed("it says nothing", float(second))
@@ -137,7 +145,7 @@ def test_a_disk_that_refuses_the_copy_stops_nothing(
 
     monkeypatch.setattr(slots, "write_durably", refuse)
     kept = ModelSlots(tmp_path / "device")
-    kept.keep(configured)
+    kept.keep(configured, load(configured)[0])
     kept.condemn("abc", "reason")
     assert "no copy of the model is kept" in caplog.text
     assert "tried again at the next start" in caplog.text
@@ -145,9 +153,9 @@ def test_a_disk_that_refuses_the_copy_stops_nothing(
 
 def test_the_same_copy_is_not_written_again(tmp_path: Path, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = ModelSlots(tmp_path / "device")
-    kept.keep(configured)
+    kept.keep(configured, load(configured)[0])
     monkeypatch.setattr(slots, "write_durably", lambda path, content: pytest.fail(f"{path} is written again"))
-    kept.keep(configured)
+    kept.keep(configured, load(configured)[0])
 
 
 def test_another_model_is_looked_for_once_a_minute_and_not_at_every_failure(

@@ -39,6 +39,8 @@ def main() -> int:
             lambda: faults.read_only_disk(folder / "read-only"),
             lambda: faults.long_queue(folder / "queue", count=options.queue),
             lambda: faults.rotten_outbox(folder / "rot", times=options.rot),
+            lambda: faults.clock_jumps(folder / "clock"),
+            lambda: faults.wrong_certificate(folder / "certificate"),
             *(lambda mode=mode: faults.bad_microphone(folder / mode, mode) for mode in faults.MICROPHONES),
             lambda: faults.stopped(folder / "sleep"),
             lambda: faults.little_memory(folder / "memory", megabytes=160),

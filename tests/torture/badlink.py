@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -39,7 +40,15 @@ _ANSWERS = {
 class BadLink:
     """Takes connections on a port of its own and treats each in a way drawn by chance."""
 
-    def __init__(self, station_port: int, *, seed: int, through_share: float, modes: Sequence[str] = MODES) -> None:
+    def __init__(
+        self,
+        station_port: int,
+        *,
+        seed: int,
+        through_share: float,
+        modes: Sequence[str] = MODES,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Listen at once.
 
         Args:
@@ -47,7 +56,10 @@ class BadLink:
             seed: of the draw.
             through_share: share of connections that reach the station whole.
             modes: what the others are drawn from.
+            tls: the certificate to show; None speaks plainly.
         """
+        self.tls = tls
+        """May be changed; the next connection meets the new one."""
         self._station_port = station_port
         self._rng = random.Random(seed)
         self._through_share = through_share
@@ -74,8 +86,12 @@ class BadLink:
             threading.Thread(target=self._treat, args=(client, mode), daemon=True).start()
 
     def _treat(self, client: socket.socket, mode: str) -> None:
-        with client, contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
+            stack.enter_context(client)
             client.settimeout(5.0)
+            if self.tls is not None:
+                client = stack.enter_context(self.tls.wrap_socket(client, server_side=True))
             if mode == "closes":
                 return
             if mode == "resets":

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from agent.alert import Alert
 from agent.outbox import Outbox
 from tests.torture.badlink import BadLink
 from tests.torture.rig import Rig, wait_until
+
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +37,11 @@ class Outcome:
     noticed_s: float | None = None
     recovered_s: float | None = None
     remark: str = ""
-    destroys: bool = False
-    """Whether the fault itself destroys what was kept, so that a loss is counted and not held against the agent."""
 
     @property
     def holds(self) -> bool:
-        """Say whether nothing was invented, and nothing lost that was not destroyed on purpose."""
-        return self.invented == 0 and (self.lost == 0 or self.destroys)
+        """Say whether nothing was lost and nothing invented."""
+        return self.invented == 0 and self.lost == 0
 
 
 def _compared(rig: Rig) -> tuple[int, int, int]:
@@ -241,7 +242,7 @@ def fill_outbox(path: Path, like: Alert, count: int) -> None:
 
 
 def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
-    """Bytes of the database turned over between two runs: the agent starts all the same, and invents nothing."""
+    """Bytes of the database, or of its copy, turned over between two runs: one is mended from the other."""
     rng = random.Random(seed)
     with Rig(folder) as rig:
         for _ in range(times):
@@ -250,8 +251,9 @@ def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
             wait_until(lambda before=before: rig.waiting() > before, "an alert on the disk")  # type: ignore[misc]  # bound
             rig.kill(agent)
             rig.kills += 1
-            # what was put last lies in the log beside the database until it is carried over
-            path = rng.choice([one for one in rig.state.glob("outbox.db*") if one.suffix in (".db", ".db-wal")])
+            # killed in a transaction, it leaves its journal beside the database
+            files = [one for one in rig.state.glob("outbox.db*") if one.suffix in (".db", ".db-journal", ".copy")]
+            path = rng.choice([one for one in files if one.stat().st_size])
             content = bytearray(path.read_bytes())
             for _ in range(rng.randint(1, 8)):
                 content[rng.randrange(len(content))] ^= rng.randint(1, 255)
@@ -260,10 +262,68 @@ def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
         return _ended(
             rig,
             fault="a rotten outbox",
-            injected=f"1 to 8 bytes turned over, {times} times",
+            injected=f"1 to 8 bytes of the database or of its copy turned over between two starts, {times} times",
             remark="the agent started each time",
-            destroys=True,
         )
+
+
+def clock_jumps(folder: Path) -> Outcome:
+    """A wall clock that jumps while alerts wait: none is lost, and they go in the order in which they were heard."""
+    with Rig(folder) as rig:
+        clock = folder / "clock"
+        clock.write_text("0")
+        agent = rig.start_agent(rig.saw, heartbeat_s=1.0, clock=clock)
+        for offset_s in (0.0, -DAY_S, DAY_S, -time.time()):
+            clock.write_text(str(offset_s))
+            before = len(rig.kept())
+            wait_until(lambda before=before: len(rig.kept()) >= before + 2, "alerts on a clock that is off")  # type: ignore[misc]  # bound
+        waited = rig.kept_in_order()
+        rig.start_station()
+        wait_until(lambda: set(waited) <= set(rig.arrived()), "the alerts arriving")
+        clock.write_text("0")
+        went = [revision for revision in rig.arrived() if revision in waited]
+        newest = max(waited, key=lambda revision: (revision[1] == 0, waited.index(revision)))
+        in_order = [revision for revision in went if revision != newest]
+        assert in_order == [revision for revision in waited if revision != newest], (went, waited)
+        return _ended(
+            rig,
+            agent,
+            fault="a wall clock that jumps",
+            injected="by -1 day, by +1 day, to 1970, while alerts wait",
+            remark="in order, but for the newest, which goes first",
+        )
+
+
+def wrong_certificate(folder: Path) -> Outcome:
+    """Somebody else answers where the station should be, with a certificate of his own; then the station again."""
+    with Rig(folder) as rig:
+        rig.start_station()
+        right = _certificate(folder, "station")
+        link = BadLink(rig.port, seed=1, through_share=1.0, tls=_certificate(folder, "another"))
+        agent = rig.start_agent(rig.saw, heartbeat_s=1.0, port=link.port, ca_file=folder / "station.pem")
+        wait_until(lambda: len(rig.kept()) >= 4 and link.met["through"] >= 2, "alerts that meet the wrong certificate")
+        assert rig.arrived() == []
+        link.tls = right
+        recovered_s = wait_until(lambda: len(rig.arrived()) >= 4, "alerts through the right certificate")
+        return _ended(
+            rig,
+            agent,
+            fault="a wrong certificate",
+            injected="another authority's, until four alerts wait",
+            recovered_s=recovered_s,
+        )
+
+
+def _certificate(folder: Path, name: str) -> ssl.SSLContext:
+    """Make a certificate that signs itself, NAME.pem and NAME.key, and return a server's context with it."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    subject = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    command = ["openssl", "req", "-x509", *curve, *subject, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 MICROPHONES = {

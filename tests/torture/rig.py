@@ -97,7 +97,7 @@ class Rig:
                 command = ["sh", "-c", f'ulimit -d {1_024 * limit_mb}; exec "$@"', "sh", *command]
             child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.children.append(child)
-        if module == "agent":
+        if module != "base_station":
             self.logs.append(path)
         return child
 
@@ -116,35 +116,57 @@ class Rig:
         port: int | None = None,
         heartbeat_s: float = 5.0,
         limit_mb: int | None = None,
+        ca_file: Path | None = None,
+        clock: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start an agent that hears raw sound through a pipe, faster than it sounds."""
+        """Start an agent that hears raw sound through a pipe, faster than it sounds.
+
+        Args:
+            sound: raw 16-bit sound.
+            speed: times as fast.
+            fault: further words for the recorder.
+            port: where it looks for the station, if not at the station's own.
+            heartbeat_s: seconds between heartbeats.
+            limit_mb: bound on its data.
+            ca_file: whom it trusts; it speaks TLS then.
+            clock: holds the seconds by which its wall clock is off.
+        """
         command = [str(word) for word in (sys.executable, "-S", FEEDER, sound, speed, *fault)]
         capture = {"source": "pipe", "command": command, "sample_rate": RATE}
-        return self.start_agent_on(capture, port=port, heartbeat_s=heartbeat_s, limit_mb=limit_mb)
+        config = self._config(capture, port=port, heartbeat_s=heartbeat_s, ca_file=ca_file)
+        if clock is not None:
+            return self.start("tests.torture.clocked", clock, "run", "--config", config, limit_mb=limit_mb)
+        return self.start("agent", "run", "--config", config, limit_mb=limit_mb)
 
-    def start_agent_on(
+    def start_agent_on(self, capture: Mapping[str, object]) -> subprocess.Popen[bytes]:
+        """Start an agent on any source, by the `capture` part of its configuration."""
+        return self.start("agent", "run", "--config", self._config(capture))
+
+    def _config(
         self,
         capture: Mapping[str, object],
         *,
         port: int | None = None,
         heartbeat_s: float = 5.0,
-        limit_mb: int | None = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start an agent on any source, by the `capture` part of its configuration."""
+        ca_file: Path | None = None,
+    ) -> Path:
+        station: dict[str, object] = {
+            "urls": [f"{'http' if ca_file is None else 'https'}://127.0.0.1:{port or self.port}"],
+            "key_file": str(self.folder / "key"),
+            "heartbeat_s": heartbeat_s,
+        }
+        if ca_file is not None:
+            station["ca_file"] = str(ca_file)
         document = {
             "schema": 1,
             "device": {"id": "tree"},
             "capture": dict(capture),
-            "station": {
-                "urls": [f"http://127.0.0.1:{port or self.port}"],
-                "key_file": str(self.folder / "key"),
-                "heartbeat_s": heartbeat_s,
-            },
+            "station": station,
             "storage": {"folder": str(self.state)},
         }
-        config = self.folder / f"agent-{len(self.children)}.yaml"
-        config.write_text(yaml.safe_dump(document))
-        return self.start("agent", "run", "--config", config, limit_mb=limit_mb)
+        path = self.folder / f"agent-{len(self.children)}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
 
     @staticmethod
     def kill(child: subprocess.Popen[bytes]) -> None:
@@ -182,11 +204,15 @@ class Rig:
 
     def kept(self) -> set[tuple[str, int]]:
         """Return (begin of the id, revision) of every alert that the agents' logs call kept."""
-        found: set[tuple[str, int]] = set()
-        for path in self.logs:
-            for word, short in _KEPT.findall(path.read_text(errors="replace")):
-                found.add((short, 0 if word == "heard" else 1))
-        return found
+        return set(self.kept_in_order())
+
+    def kept_in_order(self) -> list[tuple[str, int]]:
+        """Return the same in the order of the logs."""
+        return [
+            (short, 0 if word == "heard" else 1)
+            for path in self.logs
+            for word, short in _KEPT.findall(path.read_text(errors="replace"))
+        ]
 
     def waiting(self, *, parked: bool = False) -> int:
         """Return how many alert revisions wait in the outbox, perhaps parked ones too, read as a stranger would."""

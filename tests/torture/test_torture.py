@@ -1,5 +1,6 @@
 """The short form of the fault suite; `make torture` runs it at length."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,25 @@ def test_a_disk_that_refuses_stops_nothing(fault: Callable[[Path], faults.Outcom
     if outcome is None:
         pytest.skip("only root may mount a small disk")
     assert outcome.holds, outcome
+
+
+def test_a_rotten_outbox_is_mended_from_its_copy_and_the_copy_from_it(tmp_path: Path) -> None:
+    outcome = faults.rotten_outbox(tmp_path, times=4)
+    assert outcome.holds, outcome
+    assert outcome.kept >= 4
+
+
+def test_a_clock_that_jumps_neither_loses_nor_reorders(tmp_path: Path) -> None:
+    outcome = faults.clock_jumps(tmp_path)
+    assert outcome.holds, outcome
+    assert outcome.kept >= 8
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+def test_a_wrong_certificate_keeps_the_alerts_waiting(tmp_path: Path) -> None:
+    outcome = faults.wrong_certificate(tmp_path)
+    assert outcome.holds, outcome
+    assert outcome.kept >= 4
 
 
 def test_a_long_queue_begins_with_the_newest_saw(tmp_path: Path) -> None:
