@@ -11,12 +11,15 @@ RECIPE ?= model_export/recipes/rainforest.yaml
 SHIPPED ?= docs/evaluation.json
 SOURCE ?= demo
 ONCE ?=
+FUZZ_S ?= 60
 
-# one environment for running, one with everything for tests and training
+# one environment for running, one with everything for tests and training, one for the fuzzer
 RUN := .venv
 DEV := .venv-dev
+FUZZ := .venv-fuzz
 RUN_READY := $(RUN)/.ready
 DEV_READY := $(DEV)/.ready
+FUZZ_READY := $(FUZZ)/.ready
 export OPENBLAS_NUM_THREADS = 1
 
 # the tests sync thousands of small files: in memory that takes a third of the time, and kill -9 loses nothing there
@@ -40,6 +43,9 @@ $(RUN_READY): constraints/run.txt
 
 $(DEV_READY): constraints/dev.txt
 	$(call environment,$(DEV),dev)
+
+$(FUZZ_READY): constraints/fuzz.txt
+	$(call environment,$(FUZZ),fuzz)
 
 setup: $(RUN_READY) ## Make the environment that `make run` needs
 
@@ -74,6 +80,9 @@ pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.1
 torture: $(DEV_READY) ## The fault suite at length: kills, bad links, full disks, a day of sound (20 minutes at most)
 	@$(DEV)/bin/python -m tests.torture
 
+fuzz: $(FUZZ_READY) ## Coverage-guided fuzzing of all that reads foreign bytes (FUZZ_S=60 for each reader)
+	@$(FUZZ)/bin/python -m tests.fuzz --seconds $(FUZZ_S)
+
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
@@ -96,6 +105,6 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 	@bash constraints/lock.sh
 
 clean: ## Remove what was built; keeps var/ (databases, caches)
-	@rm -rf $(RUN) $(DEV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(RUN) $(DEV) $(FUZZ) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons torture bench evaluate release-check export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench evaluate release-check export-tflite wheel lock clean

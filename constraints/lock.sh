@@ -12,3 +12,4 @@ pin agent
 pin pytest --group pytest
 pin run --extra deploy --extra audio
 pin dev --all-extras --group dev
+pin fuzz --group fuzz
