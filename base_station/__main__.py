@@ -4,21 +4,23 @@ Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
 """
 
 import argparse
-import contextlib
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent import VERSION
 from agent.errors import AgentError, ConfigError
 from agent.signing import DEVICE_ID, new_key
-from base_station.keys import KeyRing, open_ring, write_secret
+from base_station import upkeep
+from base_station.keys import write_secret
+from base_station.opened import opened_store
 from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
-from base_station.store import Device, Store
+from base_station.store import Device
 from base_station.words import ago
 
 DONE, NO, WRONG_USE = 0, 1, 2
@@ -62,9 +64,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the database and the station's key; made if missing (default: %(default)s)",
     )
+    shared.add_argument(
+        "--database",
+        default=os.environ.get("CURUPIRA_DATABASE") or None,
+        metavar="URL",
+        help="PostgreSQL instead of the file station.db in DIR: postgresql://user@host/name; a password belongs into "
+        "~/.pgpass or the environment variable CURUPIRA_DATABASE, not here where others see it",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands, shared)
     _add_device(commands, shared)
+    for module in (upkeep,):
+        module.add_parser(commands, shared)
     return parser
 
 
@@ -121,7 +132,7 @@ def _add_device(
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = Settings(data=options.data, host=options.host, port=options.port)
+    settings = Settings(data=options.data, host=options.host, port=options.port, database=options.database)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     with listening_socket(settings) as listening:
@@ -148,7 +159,7 @@ def _device_add(options: argparse.Namespace) -> int:
             "beginning with a letter or digit; say, ipe-07"
         )
     key_file: Path = options.key_out or Path(f"{options.name}.key")
-    with opened_store(options.data) as (store, ring):
+    with opened_store(options.data, options.database) as (store, ring):
         device = store.device(options.name)
         if device is not None and not options.rotate:
             raise ConfigError(f"{options.name}: there is such a device already; --rotate gives it a new key")
@@ -173,7 +184,7 @@ def _device_add(options: argparse.Namespace) -> int:
 
 
 def _device_list(options: argparse.Namespace) -> int:
-    with opened_store(options.data) as (store, _):
+    with opened_store(options.data, options.database) as (store, _):
         devices = store.devices()
     for device in devices:
         print(json.dumps(_listed(device)) if options.json else _line(device))
@@ -199,20 +210,11 @@ def _line(device: Device) -> str:
 
 
 def _device_revoke(options: argparse.Namespace) -> int:
-    with opened_store(options.data) as (store, _):
+    with opened_store(options.data, options.database) as (store, _):
         if not store.revoke_device(options.name, _now()):
             raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
     print(f"{options.name}: refused from now on")
     return DONE
-
-
-@contextlib.contextmanager
-def opened_store(data: Path) -> Iterator[tuple[Store, KeyRing]]:
-    """Yield the station's database and keys."""
-    settings = Settings(data=data)
-    prepare_folder(data)
-    with contextlib.closing(Store(settings.database_url)) as store:
-        yield store, open_ring(settings.key_file, make=not store.devices())
 
 
 def _now() -> datetime:

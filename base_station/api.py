@@ -196,7 +196,9 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         label: Annotated[str | None, Query(max_length=32)] = None,
         device: Annotated[str | None, Query(max_length=63)] = None,
     ) -> AlertsOut:
-        events = store.events(before=before, limit=limit, label=label, device_id=device)
+        events = store.events(
+            before=before, limit=limit, label=label and _plain(label), device_id=device and _plain(device)
+        )
         more = len(events) == limit
         return AlertsOut(
             alerts=[AlertOut(**_alert(event)) for event in events], before=events[-1].seq if more else None
@@ -204,7 +206,7 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
 
     @app.get("/v1/alerts/{alert_id}", summary="One event with its revisions", responses=_PROBLEMS)
     def alert(alert_id: str) -> AlertWholeOut:
-        event = store.event(alert_id)
+        event = store.event(_plain(alert_id))
         if event is None:
             raise HTTPException(404, f"no alert {alert_id[:40]!r} here")
         revisions = [
@@ -220,7 +222,7 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         responses={**_PROBLEMS, 200: {"content": {"image/png": {}}}},
     )
     def log_mel(alert_id: str, revision: Annotated[int, Query(ge=0, le=1000)] = 0) -> Response:
-        image = store.log_mel(alert_id, revision)
+        image = store.log_mel(_plain(alert_id), revision)
         if image is None:
             raise HTTPException(404, f"no picture with alert {alert_id[:40]!r} revision {revision}")
         # a revision never changes, so neither does its picture
@@ -234,6 +236,11 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
     def healthz() -> HealthOut:
         store.marker()
         return HealthOut(status="ok", version=VERSION, alert_schema=ALERT_SCHEMA, station_utc=iso(now()))
+
+
+def _plain(name: str) -> str:
+    """Return a name as a database can look for it: PostgreSQL takes no zero byte, and no name has one."""
+    return name.replace("\0", "\ufffd")
 
 
 def _add_rest(app: FastAPI) -> None:

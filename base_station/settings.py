@@ -1,18 +1,21 @@
 """What a station needs to know before it starts."""
 
+import importlib.util
 import ipaddress
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from agent.errors import ConfigError
 
 DEFAULT_PORT = 8765
 
 _BACKLOG = 512
+_DATABASE_FORM = "postgresql://user:password@host/name (or sqlite:////folder/file.db)"
 
 
 def default_data() -> Path:
@@ -31,6 +34,8 @@ class Settings:
     """Address to listen on."""
     port: int = DEFAULT_PORT
     """TCP port; 0 takes a free one."""
+    database: str | None = None
+    """URL of a PostgreSQL database; None is a SQLite file in `data`."""
 
     def __post_init__(self) -> None:
         """Refuse what would put the station into the open, or nowhere."""
@@ -45,12 +50,34 @@ class Settings:
     @property
     def database_url(self) -> URL:
         """Where the database is."""
-        return URL.create("sqlite", database=str(self.data / "station.db"))
+        if self.database is None:
+            return URL.create("sqlite", database=str(self.data / "station.db"))
+        return database_url(self.database)
 
     @property
     def key_file(self) -> Path:
         """The file with the key that seals the devices' keys."""
         return self.data / "station.key"
+
+
+def database_url(given: str) -> URL:
+    """Return the URL of a database that somebody named, with the driver that is installed.
+
+    Raises:
+        ConfigError: it is none, or of a kind that the station does not use. The text holds no password.
+    """
+    try:
+        url = make_url(given)
+        kind = url.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(f"--database: is no URL of a database; expected {_DATABASE_FORM}") from error
+    if kind in ("postgresql", "postgres"):
+        if importlib.util.find_spec("psycopg") is None:
+            raise ConfigError("--database: PostgreSQL needs psycopg; install curupira[postgres]")
+        return url.set(drivername="postgresql+psycopg")
+    if kind == "sqlite" and url.database:
+        return url
+    raise ConfigError(f"--database: is of kind {kind!r}, expected {_DATABASE_FORM}")
 
 
 def page_url(host: str, port: int) -> str:
