@@ -28,7 +28,10 @@ from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
+from base_station.incident_routes import incident_router
+from base_station.incidents import Rules
 from base_station.picture import png
+from base_station.problems import READING, problem_answers
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
 
 log = logging.getLogger(__name__)
@@ -111,16 +114,6 @@ class HealthOut(BaseModel):
     station_utc: str
 
 
-class ProblemOut(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    field: str | None = Field(default=None, description="Which part of the request is wrong.")
-
-
 def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> FastAPI:
     """Return the API as an ASGI application.
 
@@ -141,6 +134,7 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> Fas
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
+    app.include_router(incident_router(store, now, Rules))
     _add_rest(app)
     return app
 
@@ -189,7 +183,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
 
 
 def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
-    @app.get("/v1/alerts", summary="List events, newest arrival first", responses=_PROBLEMS)
+    @app.get("/v1/alerts", summary="List events, newest arrival first", responses=READING)
     def alerts(
         before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only older arrivals.")] = None,
         limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
@@ -204,7 +198,7 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
             alerts=[AlertOut(**_alert(event)) for event in events], before=events[-1].seq if more else None
         )
 
-    @app.get("/v1/alerts/{alert_id}", summary="One event with its revisions", responses=_PROBLEMS)
+    @app.get("/v1/alerts/{alert_id}", summary="One event with its revisions", responses=READING)
     def alert(alert_id: str) -> AlertWholeOut:
         event = store.event(_plain(alert_id))
         if event is None:
@@ -219,7 +213,7 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         "/v1/alerts/{alert_id}/log-mel.png",
         summary="What the model saw, time to the right, frequency up",
         response_class=Response,
-        responses={**_PROBLEMS, 200: {"content": {"image/png": {}}}},
+        responses={**READING, 200: {"content": {"image/png": {}}}},
     )
     def log_mel(alert_id: str, revision: Annotated[int, Query(ge=0, le=1000)] = 0) -> Response:
         image = store.log_mel(_plain(alert_id), revision)
@@ -228,11 +222,11 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         # a revision never changes, so neither does its picture
         return Response(png(image), media_type="image/png", headers={"Cache-Control": "private, max-age=604800"})
 
-    @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=_PROBLEMS)
+    @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=READING)
     def devices() -> DevicesOut:
         return DevicesOut(devices=[_device(device) for device in store.devices()])
 
-    @app.get("/healthz", summary="Is the station working?", responses=_PROBLEMS)
+    @app.get("/healthz", summary="Is the station working?", responses=READING)
     def healthz() -> HealthOut:
         store.marker()
         return HealthOut(status="ok", version=VERSION, alert_schema=ALERT_SCHEMA, station_utc=iso(now()))
@@ -367,17 +361,12 @@ def _documented(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _problem_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
-
-
 def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     counter = _documented(
         "The counter was used before; answer the challenge.",
         _answer_schema("counter", nonce="string", highest="integer"),
     )
-    problems = _problem_answers(400, 401, 403, 408, 413, 503)
+    problems = problem_answers(400, 401, 403, 408, 413, 503)
     if path == inbox.CHALLENGE:
         reopened = _documented("Go on from the counter after `highest`.", _answer_schema("reopened", highest="integer"))
         return {**problems, 200: reopened, 409: counter}
@@ -400,6 +389,3 @@ def _post_schema(schema: dict[str, Any]) -> dict[str, Any]:
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
         ],
     }
-
-
-_PROBLEMS = _problem_answers(404, 422, 503)

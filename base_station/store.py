@@ -310,6 +310,17 @@ class Store:
             revisions = _revisions_of(connection, [alert_id])
         return _event(head, revisions[alert_id])
 
+    def events_of(self, alert_ids: Sequence[str]) -> list[AlertEvent]:
+        """Return events by their ids, in the order of arrival; those that are not here are left out."""
+        events: list[AlertEvent] = []
+        for begin in range(0, len(alert_ids), LARGEST_PAGE):  # SQLite bounds the variables of a statement
+            some = alert_ids[begin : begin + LARGEST_PAGE]
+            with self._read() as connection:
+                heads = connection.execute(select(tables.alerts).where(tables.alerts.c.alert_id.in_(some))).all()
+                revisions = _revisions_of(connection, some)
+            events += [_event(head, revisions[head.alert_id]) for head in heads]
+        return sorted(events, key=lambda event: event.seq)
+
     def documents(self, alert_id: str) -> list[tuple[datetime, bytes]]:
         """Return the revisions of an event as they came, each with the station time of its arrival."""
         query = (
