@@ -27,6 +27,7 @@ from agent.alert import ALERT_SCHEMA, Alert, Heartbeat
 from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
+from base_station.condition_routes import condition_router
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
@@ -135,6 +136,7 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> Fas
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
     app.include_router(incident_router(store, now, Rules))
+    app.include_router(condition_router(store))
     _add_rest(app)
     return app
 

@@ -10,11 +10,13 @@ from datetime import datetime
 import uvicorn
 
 from base_station.api import build_api
+from base_station.config import read_config
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
 from base_station.page import add_page
 from base_station.settings import Settings, page_url
 from base_station.store import Store
+from base_station.watch import Watch, watching
 
 LONGEST_STOP_S = 1
 """Whole seconds that requests in flight get when the station stops; open pages are let go then."""
@@ -34,6 +36,7 @@ def serve(
     Raises:
         ConfigError: the database or the station's key cannot be used.
     """
+    told = read_config(settings.data)
     with contextlib.closing(Store(settings.database_url)) as store:
         keys = open_ring(settings.key_file, make=not store.devices())
         app = build_api(store, Inbox(store, keys), now)
@@ -49,7 +52,8 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         url = page_url(settings.host, listening.getsockname()[1])
-        _Server(config, lambda: on_ready(url)).run(sockets=[listening])
+        with watching(Watch(store, told, now)):
+            _Server(config, lambda: on_ready(url)).run(sockets=[listening])
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import URL, ColumnElement, Connection, Row, Select, case, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from agent.alert import Alert, Heartbeat, LogMelImage
@@ -220,8 +221,17 @@ class Store:
             connection.execute(
                 update(tables.contacts)
                 .where(tables.contacts.c.device_id == contact.device_id)
-                .values(heartbeat_utc=contact.at_utc, heartbeat=body)
+                .values(
+                    heartbeat_utc=contact.at_utc,
+                    heartbeat=body,
+                    model_digest=heartbeat.model_digest,
+                    model_since_utc=case(
+                        (tables.contacts.c.model_digest == heartbeat.model_digest, tables.contacts.c.model_since_utc),
+                        else_=contact.at_utc,
+                    ),
+                )
             )
+            self._count_hour(connection, contact, heartbeat)
             connection.execute(
                 insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
             )
@@ -234,6 +244,26 @@ class Store:
                 )
             )
         return Kept.NEW
+
+    def _count_hour(self, connection: Connection, contact: Contact, heartbeat: Heartbeat) -> None:
+        """Add to the thin history of what a device hears in each hour."""
+        hours = tables.hours
+        upsert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+        one = upsert(hours).values(
+            device_id=contact.device_id,
+            begin_utc=contact.at_utc.replace(minute=0, second=0, microsecond=0),
+            n_beats=1,
+            level_sum=heartbeat.level_dbfs,
+        )
+        connection.execute(
+            one.on_conflict_do_update(
+                index_elements=[hours.c.device_id, hours.c.begin_utc],
+                set_={
+                    "n_beats": hours.c.n_beats + 1,
+                    "level_sum": hours.c.level_sum + heartbeat.level_dbfs,
+                },
+            )
+        )
 
     def note_contact(self, contact: Contact) -> Kept:
         """Use up the counter of a request that brought nothing to keep."""

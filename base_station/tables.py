@@ -2,7 +2,8 @@
 
 `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
 order of arrival) with its `revisions` (append-only), `blobs` (pictures, apart from the rows that lists read),
-`heartbeats` (a short history), `nonces` (challenges that wait), `leases` (which process does what only one may do).
+`heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
+process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told).
 """
 
 from datetime import UTC, datetime
@@ -72,6 +73,8 @@ contacts = Table(
     Column("clock_offset_s", Float),
     Column("heartbeat_utc", Utc),
     Column("heartbeat", Text),
+    Column("model_digest", String(64)),
+    Column("model_since_utc", Utc),
 )
 
 SEQ = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
@@ -151,4 +154,48 @@ leases = Table(
     Column("name", String(32), primary_key=True),
     Column("holder", String(64), nullable=False),
     Column("expires_utc", Utc, nullable=False),
+)
+
+hours = Table(
+    "hours",
+    metadata,
+    Column("device_id", String(63), ForeignKey("devices.device_id"), primary_key=True),
+    Column("begin_utc", Utc, primary_key=True),
+    Column("n_beats", Integer, nullable=False),
+    Column("level_sum", Float, nullable=False),
+)
+
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("subject", String(63), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("begin_utc", Utc, nullable=False),
+    Column("end_utc", Utc),
+    Column("seen_utc", Utc, nullable=False),
+    Column("returns", Integer, nullable=False),
+    Column("detail", String(300), nullable=False),
+    Column("devices", Text, nullable=False),
+    Index("conditions_by_end", "end_utc"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("rule", String(40), nullable=False),
+    Column("subject", String(120), nullable=False),
+    Column("digest", Boolean, nullable=False),
+    Column("notice", Text, nullable=False),
+    Column("created_utc", Utc, nullable=False),
+    Column("due_utc", Utc, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("done_utc", Utc),
+    Column("outcome", String(16), nullable=False),
+    Column("error", String(300), nullable=False),
+    UniqueConstraint("rule", "subject"),
+    Index("deliveries_by_due", "outcome", "due_utc"),
+    sqlite_autoincrement=True,
 )
