@@ -31,6 +31,7 @@ from base_station.condition_routes import condition_router
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
+from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
@@ -115,13 +116,14 @@ class HealthOut(BaseModel):
     station_utc: str
 
 
-def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> FastAPI:
+def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules: Rules | None = None) -> FastAPI:
     """Return the API as an ASGI application.
 
     Args:
         store: the database.
         incoming: takes what devices send.
         now: station time, UTC.
+        rules: when alerts are one incident; the usual ones by default.
     """
     app = _Api(
         title="Curupira base station",
@@ -135,8 +137,9 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> Fas
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
-    app.include_router(incident_router(store, now, Rules))
+    app.include_router(incident_router(store, now, lambda: rules or Rules()))
     app.include_router(condition_router(store))
+    app.include_router(metrics_router(store, now))
     _add_rest(app)
     return app
 

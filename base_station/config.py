@@ -1,5 +1,6 @@
 """What a station is told in `station.yaml`, in its data folder: every key optional, an unknown one stops the start."""
 
+import stat
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from agent.errors import ConfigError, FieldError
 from agent.fields import Fields
 from base_station.deadman import Limits
 from base_station.incidents import Rules
+from base_station.notify_rules import Way, parse_ways
 from base_station.retention import Retention
 
 FILE = "station.yaml"
@@ -24,6 +26,8 @@ class StationConfig:
     limits: Limits = field(default_factory=Limits)
     rules: Rules = field(default_factory=Rules)
     retention: Retention = field(default_factory=Retention)
+    ways: tuple[Way, ...] = ()
+    """Who is told what."""
 
 
 def read_config(data: Path) -> StationConfig:
@@ -40,11 +44,17 @@ def read_config(data: Path) -> StationConfig:
         if len(text) > _LARGEST_BYTES:
             raise ConfigError(f"{path}: has {len(text)} bytes, expected at most {_LARGEST_BYTES}")
         document = yaml.safe_load(text)
-        return parse_config(Fields({} if document is None else document))
+        config = parse_config(Fields({} if document is None else document))
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     except FieldError as error:
         raise ConfigError(f"{path}: {error}") from error
+    mode = path.stat().st_mode
+    if config.ways and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{path}: others may read it (mode {mode & 0o777:o}), and it holds secrets; run: chmod 600 {path}"
+        )
+    return config
 
 
 def parse_config(document: Fields) -> StationConfig:
@@ -53,6 +63,7 @@ def parse_config(document: Fields) -> StationConfig:
         limits=_numbers(document, "conditions", Limits),
         rules=_numbers(document, "incidents", Rules),
         retention=_numbers(document, "retention", Retention),
+        ways=parse_ways(document, "notify"),
     )
     document.done()
     return config

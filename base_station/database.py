@@ -178,10 +178,10 @@ def _engine(url: URL) -> Engine:
 
 def _migrate(connection: Connection) -> None:
     """Run what is missing, in the transaction of the connection."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # before it is loaded: it tells of its plug-ins then
     from alembic import command  # takes a third of a second, and is seldom needed
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -11,12 +11,14 @@ import uvicorn
 
 from base_station.api import build_api
 from base_station.config import read_config
+from base_station.deliver import Postman
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
+from base_station.notify_rules import open_channels
 from base_station.page import add_page
 from base_station.settings import Settings, page_url
 from base_station.store import Store
-from base_station.watch import Watch, watching
+from base_station.watch import Watch, process_name, ticking
 
 LONGEST_STOP_S = 1
 """Whole seconds that requests in flight get when the station stops; open pages are let go then."""
@@ -39,7 +41,7 @@ def serve(
     told = read_config(settings.data)
     with contextlib.closing(Store(settings.database_url)) as store:
         keys = open_ring(settings.key_file, make=not store.devices())
-        app = build_api(store, Inbox(store, keys), now)
+        app = build_api(store, Inbox(store, keys), now, told.rules)
         add_page(app, store, now)
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -52,7 +54,8 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         url = page_url(settings.host, listening.getsockname()[1])
-        with watching(Watch(store, told, now)):
+        postman = Postman(store.database, open_channels(told.ways), now, process_name())
+        with ticking(Watch(store, told, now)), ticking(postman):
             _Server(config, lambda: on_ready(url)).run(sockets=[listening])
 
 

@@ -379,6 +379,14 @@ class Store:
         body = self.document(alert_id, revision)
         return None if body is None else Alert.from_json(body).log_mel
 
+    def oldest_onset_since(self, received_utc: datetime) -> datetime | None:
+        """Return the earliest onset among what arrived since then, None if nothing did."""
+        revisions = tables.revisions.c
+        with self._read() as connection:
+            query = select(func.min(revisions.onset_utc)).where(revisions.received_utc >= received_utc)
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
     def marker(self) -> int:
         """Return a number that changes whenever an alert revision has come, from whichever process."""
         with self._read() as connection:

@@ -11,11 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from agent.errors import AgentError
 from base_station.condition_log import Changes, ConditionLog, changes, forget_hours, watched
 from base_station.config import StationConfig
 from base_station.deadman import conditions
+from base_station.deliver import Deliveries
+from base_station.notices import of_condition, of_end, of_incident
+from base_station.recent import incidents_between
 from base_station.retention import prune
 from base_station.store import Store
 
@@ -25,6 +29,9 @@ EVERY_S = 15.0
 SOON_S = 0.5
 """The first look comes so soon after the start."""
 LEASE = timedelta(seconds=60)
+NEWS = timedelta(hours=1)
+"""Alerts that arrived within this may make an incident that nobody was told of yet."""
+LONGEST_SPAN = timedelta(days=31)
 _TIDY_EVERY = timedelta(hours=1)
 _NAME = "watch"
 
@@ -38,7 +45,8 @@ class Watch:
         self._config = config
         self._now = now
         self._conditions = ConditionLog(store.database)
-        self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._deliveries = Deliveries(store.database)
+        self._holder = process_name()
         self._tidied: datetime | None = None
 
     def tick(self) -> Changes | None:
@@ -47,6 +55,7 @@ class Watch:
         if not self._store.database.take_lease(_NAME, self._holder, now, LEASE):
             return None
         made = self._look(now)
+        self._tell(made, now)
         self._tidy(now)
         return made
 
@@ -68,6 +77,19 @@ class Watch:
             log.info("%s: %s is over", spell.subject, spell.name)
         return made
 
+    def _tell(self, made: Changes, now: datetime) -> None:
+        """Let what is new wait for whoever wants to hear it; what waits already is known by its subject."""
+        rules = [way.rule for way in self._config.ways]
+        if not rules:
+            return
+        notices = [of_condition(condition) for condition in made.begun]
+        notices += [of_end(spell, now) for spell in made.ended]
+        arrived = self._store.oldest_onset_since(now - NEWS)
+        if arrived is not None and arrived >= now - LONGEST_SPAN:
+            found = incidents_between(self._store, arrived, now + NEWS, self._config.rules)
+            notices += [of_incident(incident) for incident in found]
+        self._deliveries.add(notices, rules, now)
+
     def _tidy(self, now: datetime) -> None:
         if self._tidied is not None and now - self._tidied < _TIDY_EVERY:
             return
@@ -78,9 +100,26 @@ class Watch:
             log.info("let go by retention: %d alerts, %d pictures", removed.alerts, removed.pictures)
 
 
+def process_name() -> str:
+    """Return a name that no other process has, for leases."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Ticker(Protocol):
+    """Something to do again and again, by one process at a time."""
+
+    def tick(self) -> object:
+        """Do it once, if it is this process's turn."""
+        ...
+
+    def leave(self) -> None:
+        """Let another process do it at once."""
+        ...
+
+
 @contextmanager
-def watching(watch: Watch) -> Iterator[None]:
-    """Look around in a thread of its own while the block runs; a look that fails is logged, and the next one tried."""
+def ticking(watch: Ticker) -> Iterator[None]:
+    """Do it in a thread of its own while the block runs; what fails is logged, and tried again."""
     stop = threading.Event()
 
     def run() -> None:
@@ -93,10 +132,10 @@ def watching(watch: Watch) -> Iterator[None]:
                 failed = ""
             except AgentError as error:
                 if str(error) != failed:
-                    log.error("the station cannot look around, and tries again: %s", error)  # noqa: TRY400  # no traceback
+                    log.error("%s failed, and is tried again: %s", type(watch).__name__, error)  # noqa: TRY400  # no traceback
                 failed = str(error)
 
-    thread = threading.Thread(target=run, name="watch", daemon=True)
+    thread = threading.Thread(target=run, name=type(watch).__name__, daemon=True)
     thread.start()
     try:
         yield
