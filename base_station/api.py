@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -35,6 +35,8 @@ from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
+from base_station.verdict_routes import verdict_router
+from base_station.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +139,10 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
-    app.include_router(incident_router(store, now, lambda: rules or Rules()))
+    usual = rules or Rules()
+    trust = Verdicts(store).trust
+    app.include_router(incident_router(store, now, lambda: replace(usual, trust=trust(usual.trust))))
+    app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
     app.include_router(metrics_router(store, now))
     _add_rest(app)

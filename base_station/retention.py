@@ -1,6 +1,6 @@
 """What is let go when the station has kept it long enough, or has no room: pictures first, then whole alerts.
 
-What a person has judged is kept longest: it teaches the next model.
+What a person has judged is kept: it teaches the next model.
 """
 
 from dataclasses import dataclass
@@ -104,7 +104,8 @@ def _drop_alerts(database: Database, before: datetime | None, most: int | None =
     return total
 
 
-def _oldest(before: datetime | None) -> Select[tuple[str]]:
+def _oldest(before: datetime | None) -> Select[str]:
     """Return the query for the oldest arrivals that may go."""
-    query = select(tables.alerts.c.alert_id).order_by(tables.alerts.c.seq).limit(_AT_A_TIME)
+    judged = select(tables.verdicts.c.seq).where(tables.verdicts.c.alert_id == tables.alerts.c.alert_id)
+    query = select(tables.alerts.c.alert_id).where(~judged.exists()).order_by(tables.alerts.c.seq).limit(_AT_A_TIME)
     return query if before is None else query.where(tables.alerts.c.received_utc < before)

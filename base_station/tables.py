@@ -199,3 +199,18 @@ deliveries = Table(
     Index("deliveries_by_due", "outcome", "due_utc"),
     sqlite_autoincrement=True,
 )
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("heard", String(32), nullable=False),
+    Column("chosen", String(16), nullable=False),
+    Column("judge", String(63), nullable=False),
+    Column("note", String(500), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Index("verdicts_by_alert", "alert_id", "seq"),
+    sqlite_autoincrement=True,
+)
