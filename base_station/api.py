@@ -28,6 +28,7 @@ from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
 from base_station.condition_routes import condition_router
+from base_station.fieldlog_routes import fieldlog_router
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
@@ -144,6 +145,7 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
     app.include_router(incident_router(store, now, lambda: replace(usual, trust=trust(usual.trust))))
     app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
+    app.include_router(fieldlog_router(store))
     app.include_router(metrics_router(store, now))
     _add_rest(app)
     return app

@@ -138,7 +138,8 @@ def _clip(store: Store, alert_id: str) -> bytes | None:
 def _seconds(clip: bytes) -> float | None:
     try:
         with wave.open(io.BytesIO(clip)) as sound:
-            return round(float(sound.getnframes()) / sound.getframerate(), 3)
+            seconds: float = sound.getnframes() / sound.getframerate()
+            return round(seconds, 3)
     except (wave.Error, EOFError, ZeroDivisionError):
         return None
 

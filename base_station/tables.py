@@ -214,3 +214,21 @@ verdicts = Table(
     Index("verdicts_by_alert", "alert_id", "seq"),
     sqlite_autoincrement=True,
 )
+
+field_events = Table(
+    "field_events",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("run", String(32), nullable=False),
+    Column("kind", String(100), nullable=False),
+    Column("at_utc", Utc),
+    Column("dated", String(16), nullable=False),
+    Column("alert_id", String(36)),
+    Column("fields", Text, nullable=False),
+    Column("imported_utc", Utc, nullable=False),
+    Index("field_events_by_device", "device_id", "seq"),
+    Index("field_events_by_alert", "alert_id"),
+    sqlite_autoincrement=True,
+)
