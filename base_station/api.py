@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 
@@ -27,14 +28,18 @@ from agent.alert import ALERT_SCHEMA, Alert, Heartbeat
 from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
+from base_station.accounts import Accounts
 from base_station.condition_routes import condition_router
+from base_station.export_routes import export_router
 from base_station.fieldlog_routes import fieldlog_router
+from base_station.guard import Guard
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
+from base_station.session_routes import session_router
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
 from base_station.verdict_routes import verdict_router
 from base_station.verdicts import Verdicts
@@ -45,6 +50,7 @@ SLOWEST_BODY_S = 20.0
 """A body that takes longer holds a connection for nothing; phones on a bad link send 64 kB in less."""
 
 _LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
+_OPEN_DOORS = (("POST", "/v1/session"), ("GET", "/v1/openapi.json"))
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -136,6 +142,9 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
         docs_url=None,  # its page loads scripts from the internet, and the post has none
         redoc_url=None,
     )
+    accounts = Accounts(store.database)
+    app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(Guard, accounts=accounts, now=now, device_paths=LARGEST_BODY, open_doors=_OPEN_DOORS)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
     _answer_errors(app)
     _add_posts(app, incoming, now)
@@ -146,6 +155,8 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
     app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
     app.include_router(fieldlog_router(store))
+    app.include_router(export_router(store))
+    app.include_router(session_router(accounts, now))
     app.include_router(metrics_router(store, now))
     _add_rest(app)
     return app

@@ -24,7 +24,7 @@ from base_station.store import Store
 _ROWS_AT_A_TIME = 500
 _PRESENT = ("meta",)
 """Tables that a new database has rows in already."""
-_MOMENTARY = ("leases", "nonces")
+_MOMENTARY = ("leases", "nonces", "sessions", "attempts")
 """What is worth nothing in another place or time."""
 
 
@@ -203,7 +203,8 @@ def _fold(path: Path) -> None:
     """Make it one file: without the log that SQLite keeps beside it."""
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("PRAGMA journal_mode = DELETE")
-        raw.execute("DELETE FROM leases")
+        for name in _MOMENTARY:
+            raw.execute(f"DELETE FROM {name}")  # noqa: S608  # names of our own tables
         raw.commit()
 
 

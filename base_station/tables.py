@@ -3,7 +3,9 @@
 `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
 order of arrival) with its `revisions` (append-only), `blobs` (pictures, apart from the rows that lists read),
 `heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
-process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told).
+process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
+`verdicts` (what they said), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
+may read and judge).
 """
 
 from datetime import UTC, datetime
@@ -231,4 +233,41 @@ field_events = Table(
     Index("field_events_by_device", "device_id", "seq"),
     Index("field_events_by_alert", "alert_id"),
     sqlite_autoincrement=True,
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", String(200), nullable=False),
+    Column("added_utc", Utc, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("name", String(63), ForeignKey("people.name"), nullable=False),
+    Column("csrf", String(64), nullable=False),
+    Column("expires_utc", Utc, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("name", String(63), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Index("attempts_by_time", "at_utc"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("added_utc", Utc, nullable=False),
 )

@@ -5,10 +5,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from base_station.accounts import Who
+from base_station.guard import WHO
 from base_station.inbox import iso
 from base_station.precision import precision
 from base_station.problems import READING, problem_answers
@@ -28,7 +31,9 @@ class VerdictIn(BaseModel):
     chosen: Literal["random", "uncertain", "other"] = Field(
         default="other", description="How it came before its judge."
     )
-    judge: str = Field(min_length=1, max_length=63, pattern=_PLAIN, description="Who says so.")
+    judge: str = Field(
+        default="", max_length=63, pattern=_PLAIN, description="Who says so; who has logged in is named by the station."
+    )
     note: str = Field(default="", max_length=500, pattern=_PLAIN)
 
 
@@ -108,8 +113,13 @@ def _add_verdicts(router: APIRouter, verdicts: Verdicts, now: Callable[[], datet
         summary="Say whether an alert was right; earlier sayings stay",
         responses={**READING, **problem_answers(400, 413)},
     )
-    def judge(alert_id: str, said: VerdictIn) -> VerdictOut:
-        verdict = Verdict(alert_id=_known(alert_id), at_utc=now(), **said.model_dump())
+    def judge(alert_id: str, said: VerdictIn, request: Request) -> VerdictOut:
+        who: Who | None = request.scope.get(WHO)
+        name = said.judge if who is None else who.name
+        if not name:
+            raise RequestValidationError([{"loc": ("body", "judge"), "msg": "is missing: say who judges"}])
+        fields = said.model_dump() | {"judge": name}
+        verdict = Verdict(alert_id=_known(alert_id), at_utc=now(), **fields)
         if not verdicts.add(verdict):
             raise HTTPException(404, f"no alert {alert_id[:40]!r} here")
         return _out(verdict)
