@@ -12,6 +12,7 @@ SHIPPED ?= docs/evaluation.json
 SOURCE ?= demo
 ONCE ?=
 FUZZ_S ?= 60
+BENCH_STATION ?=
 
 # one environment for running, one with everything for tests and training, one for the fuzzer
 RUN := .venv
@@ -86,6 +87,12 @@ fuzz: $(FUZZ_READY) ## Coverage-guided fuzzing of all that reads foreign bytes (
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
+bench-station: $(DEV_READY) ## The station under load, on SQLite and PostgreSQL (BENCH_STATION="--alerts 1000000 --beat-seconds 600" at length)
+	@$(DEV)/bin/python -m tests.station_bench $(BENCH_STATION)
+
+bench-incidents: $(DEV_READY) ## Incidents against the truth, on simulated forests
+	@$(DEV)/bin/python -m tests.forests
+
 evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
 	@mkdir -p var/evaluation
 	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
@@ -107,4 +114,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) $(FUZZ) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench evaluate release-check export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench bench-station bench-incidents evaluate release-check export-tflite wheel lock clean

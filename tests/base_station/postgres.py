@@ -14,7 +14,8 @@ from sqlalchemy import URL, create_engine, text
 
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 # durability is the server's business and costs the tests half their time
-_FAST = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c listen_addresses= -c max_connections=60"
+_FAST = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+_SMALL = "-c listen_addresses= -c max_connections=80"
 
 
 def found(name: str) -> Path | None:
@@ -25,7 +26,7 @@ def found(name: str) -> Path | None:
 
 
 @contextmanager
-def server() -> Iterator[URL]:
+def server(*, fast: bool = True) -> Iterator[URL]:
     """Yield the URL of a fresh server's database `postgres`; skip with the reason where there is none."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: the extra [postgres]")
     programs = {name: found(name) for name in _PROGRAMS}
@@ -33,7 +34,7 @@ def server() -> Iterator[URL]:
     if missing:
         pytest.skip(f"no {', '.join(missing)} here: install Debian's postgresql")
     user = _unprivileged()
-    root = Path(tempfile.mkdtemp(prefix="curupira-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    root = Path(tempfile.mkdtemp(prefix="curupira-pg-", dir="/dev/shm" if fast and Path("/dev/shm").is_dir() else None))
     if user is not None:
         os.chown(root, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     data = root / "data"
@@ -56,7 +57,19 @@ def server() -> Iterator[URL]:
 
     try:
         run([programs["initdb"], "-D", data, "-U", "curupira", "-A", "trust", "-E", "UTF8", "--no-sync"])
-        run([programs["pg_ctl"], "-D", data, "-w", "-l", root / "log", "-o", f"{_FAST} -k {root}", "start"])
+        run(
+            [
+                programs["pg_ctl"],
+                "-D",
+                data,
+                "-w",
+                "-l",
+                root / "log",
+                "-o",
+                f"{_FAST if fast else ''} {_SMALL} -k {root}",
+                "start",
+            ]
+        )
         try:
             yield URL.create("postgresql+psycopg", "curupira", database="postgres", query={"host": str(root)})
         finally:
