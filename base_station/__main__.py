@@ -16,7 +16,7 @@ from pathlib import Path
 from agent import VERSION
 from agent.errors import AgentError, ConfigError
 from agent.signing import DEVICE_ID, new_key
-from base_station import import_command, labels_command, notify_command, people_command, upkeep
+from base_station import demo_command, import_command, labels_command, notify_command, people_command, upkeep
 from base_station.keys import write_secret
 from base_station.opened import opened_store
 from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands, shared)
     _add_device(commands, shared)
-    for module in (upkeep, notify_command, labels_command, import_command, people_command):
+    for module in (upkeep, notify_command, labels_command, import_command, people_command, demo_command):
         module.add_parser(commands, shared)
     return parser
 
