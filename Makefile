@@ -13,6 +13,7 @@ SOURCE ?= demo
 ONCE ?=
 FUZZ_S ?= 60
 BENCH_STATION ?=
+KILLS ?= 100
 
 # one environment for running, one with everything for tests and training, one for the fuzzer
 RUN := .venv
@@ -90,6 +91,9 @@ bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same aud
 bench-station: $(DEV_READY) ## The station under load, on SQLite and PostgreSQL (BENCH_STATION="--alerts 1000000 --beat-seconds 600" at length)
 	@$(DEV)/bin/python -m tests.station_bench $(BENCH_STATION)
 
+kill-station: $(DEV_READY) ## kill -9 of the station during ingest, 100 times (KILLS=100): is every acknowledged alert there?
+	@$(DEV)/bin/python -m tests.station_kills --kills $(KILLS)
+
 bench-incidents: $(DEV_READY) ## Incidents against the truth, on simulated forests
 	@$(DEV)/bin/python -m tests.forests
 
@@ -114,4 +118,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) $(FUZZ) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench bench-station bench-incidents evaluate release-check export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench bench-station bench-incidents kill-station evaluate release-check export-tflite wheel lock clean

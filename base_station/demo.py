@@ -102,7 +102,7 @@ def fill(store: Store, ring: KeyRing, now: datetime, seed: int) -> int:
     heard = [alert for alert in forest.heard if alert.received_utc <= now]
     counters: dict[str, int] = {}
     for alert in heard:
-        _keep(store, alert, counters, pictures)
+        _close(store, alert, _open(store, alert, counters, pictures), counters)
     for name, place in forest.devices.items():
         beat = _heartbeat(name, place, now, seed)
         store.keep_heartbeat(_contact(name, counters, _last_call(name, now)), beat)
@@ -124,6 +124,7 @@ class Live:
         self._next = now()
         self._beat: dict[str, datetime] = {}
         self._coming: list[Heard] = []
+        self._open: list[tuple[Heard, Alert]] = []
 
     def tick(self) -> None:
         """Send what is due."""
@@ -136,7 +137,10 @@ class Live:
         due = [alert for alert in self._coming if alert.received_utc <= now]
         self._coming = [alert for alert in self._coming if alert.received_utc > now]
         for alert in due:
-            _keep(self._store, alert, self._counters, self._pictures)
+            self._open.append((alert, _open(self._store, alert, self._counters, self._pictures)))
+        for alert, opening in [each for each in self._open if each[0].last_utc <= now]:
+            _close(self._store, alert, opening, self._counters)
+            self._open.remove((alert, opening))
         for idx, (name, place) in enumerate(self._places.items()):
             last = self._beat.setdefault(name, now - timedelta(seconds=BEAT_S * (idx % 20) / 20))
             if (now - last).total_seconds() >= BEAT_S and name not in _DIED + _VANISHED:
@@ -165,17 +169,25 @@ def _contact(name: str, counters: dict[str, int], at: datetime) -> Contact:
     return Contact(device_id=name, boot_id="de300000-0001", counter=counters[name], at_utc=at, clock_offset_s=0.0)
 
 
-def _keep(store: Store, heard: Heard, counters: dict[str, int], pictures: Mapping[str, Sequence[LogMelImage]]) -> None:
-    """Keep an alert's opening and its closing, as a device would send them."""
+def _open(store: Store, heard: Heard, counters: dict[str, int], pictures: Mapping[str, Sequence[LogMelImage]]) -> Alert:
+    """Keep an alert's opening, as a device would send it."""
     some = pictures[heard.label]
     opening = _alert(heard, some[sum(heard.alert_id.encode()) % len(some)])
-    onset = Onset(utc=heard.first_utc, source="device" if heard.dated else "received")
     contact = _contact(heard.device_id, counters, heard.received_utc)
-    store.keep_alert(contact, opening, opening.to_json(), onset)
+    store.keep_alert(contact, opening, opening.to_json(), _onset(heard))
+    return opening
+
+
+def _close(store: Store, heard: Heard, opening: Alert, counters: dict[str, int]) -> None:
+    """Keep its closing."""
     lasted_s = (heard.last_utc - heard.first_utc).total_seconds()
-    closing_ = replace(opening, revision=1, state="closed", raised_s=100.0 + lasted_s, log_mel=None)
+    closed = replace(opening, revision=1, state="closed", raised_s=opening.onset_s + lasted_s, log_mel=None)
     contact = _contact(heard.device_id, counters, max(heard.last_utc, heard.received_utc))
-    store.keep_alert(contact, closing_, closing_.to_json(), onset)
+    store.keep_alert(contact, closed, closed.to_json(), _onset(heard))
+
+
+def _onset(heard: Heard) -> Onset:
+    return Onset(utc=heard.first_utc, source="device" if heard.dated else "received")
 
 
 def _alert(heard: Heard, picture: LogMelImage) -> Alert:

@@ -100,13 +100,14 @@ class Inbox:
             seal = RequestSeal.parse(request.headers)
         except FieldError as error:
             return problem(401, "not signed", str(error), field=error.key)
-        device = self._store.device(seal.device_id)
-        key = self._keys.open(self._keys.dummy if device is None else device.sealed_key)
+        lock = self._store.lock_of(seal.device_id)
+        sealed, revoked_utc = lock or (self._keys.dummy, None)
+        key = self._keys.open(sealed)
         signed = request_is_signed(key, "POST", request.path, request.body, seal)
-        if device is None or not signed:
+        if lock is None or not signed:
             log.warning("request of %s not taken: unknown device or wrong signature", seal.device_id)
             return problem(401, "not known", "unknown device, or the signature does not fit its key")
-        if device.revoked_utc is not None:
+        if revoked_utc is not None:
             log.warning("request of %s not taken: revoked", seal.device_id)
             return problem(403, "revoked", f"device {seal.device_id} was revoked")
         return _Visit(self._store, key, seal, now_utc).answer(request)

@@ -27,6 +27,8 @@ NONCE_LIFE_S = 300.0
 NONCES_PER_DEVICE = 8
 HEARTBEATS_PER_DEVICE = 300
 """At one in five minutes, a day."""
+_TIDY_EVERY = 10
+"""Of so many requests one looks whether there are more."""
 
 _LOG_MEL = "log_mel"
 
@@ -181,6 +183,14 @@ class Store:
             row = _device_row(connection, device_id)
         return None if row is None else _device(row)
 
+    def lock_of(self, device_id: str) -> tuple[bytes, datetime | None] | None:
+        """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
+        table = tables.devices.c
+        with self._read() as connection:
+            query = select(table.sealed_key, table.revoked_utc).where(table.device_id == device_id)
+            row = connection.execute(query).one_or_none()
+        return None if row is None else (row.sealed_key, row.revoked_utc)
+
     def devices(self) -> list[Device]:
         """Return all devices by name."""
         with self._read() as connection:
@@ -215,34 +225,25 @@ class Store:
     def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
         """Keep a heartbeat as the latest, and in the short history."""
         body = heartbeat.to_json().decode()
+        digest = heartbeat.model_digest
+        since = case(
+            (tables.contacts.c.model_digest == digest, tables.contacts.c.model_since_utc), else_=contact.at_utc
+        )
+        latest = {
+            "heartbeat_utc": contact.at_utc,
+            "heartbeat": body,
+            "model_digest": digest,
+            "model_since_utc": since,
+        }
         with self._write() as connection:
-            if not _advance(connection, contact):
+            if not _advance(connection, contact, latest):
                 return Kept.STALE
-            connection.execute(
-                update(tables.contacts)
-                .where(tables.contacts.c.device_id == contact.device_id)
-                .values(
-                    heartbeat_utc=contact.at_utc,
-                    heartbeat=body,
-                    model_digest=heartbeat.model_digest,
-                    model_since_utc=case(
-                        (tables.contacts.c.model_digest == heartbeat.model_digest, tables.contacts.c.model_since_utc),
-                        else_=contact.at_utc,
-                    ),
-                )
-            )
-            self._count_hour(connection, contact, heartbeat)
             connection.execute(
                 insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
             )
-            mine = select(tables.heartbeats.c.seq).where(tables.heartbeats.c.device_id == contact.device_id)
-            oldest_kept = mine.order_by(tables.heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
-            connection.execute(
-                delete(tables.heartbeats).where(
-                    tables.heartbeats.c.device_id == contact.device_id,
-                    tables.heartbeats.c.seq < oldest_kept.scalar_subquery(),
-                )
-            )
+            self._count_hour(connection, contact, heartbeat)
+            if contact.counter % _TIDY_EVERY == 0:
+                _bound_heartbeats(connection, contact.device_id)
         return Kept.NEW
 
     def _count_hour(self, connection: Connection, contact: Contact, heartbeat: Heartbeat) -> None:
@@ -436,12 +437,24 @@ def _highest(connection: Connection, device_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def _advance(connection: Connection, contact: Contact) -> bool:
+def _bound_heartbeats(connection: Connection, device_id: str) -> None:
+    """Let go the oldest of a device's heartbeats."""
+    mine = select(tables.heartbeats.c.seq).where(tables.heartbeats.c.device_id == device_id)
+    oldest_kept = mine.order_by(tables.heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
+    connection.execute(
+        delete(tables.heartbeats).where(
+            tables.heartbeats.c.device_id == device_id,
+            tables.heartbeats.c.seq < oldest_kept.scalar_subquery(),
+        )
+    )
+
+
+def _advance(connection: Connection, contact: Contact, more: Mapping[str, object] | None = None) -> bool:
     """Take the counter if it is larger than every one before; one statement, so that two cannot both take it."""
     taken = connection.execute(
         update(tables.contacts)
         .where(tables.contacts.c.device_id == contact.device_id, tables.contacts.c.highest_counter < contact.counter)
-        .values(highest_counter=contact.counter, **_spoke(contact))
+        .values(highest_counter=contact.counter, **_spoke(contact), **(more or {}))
     )
     return taken.rowcount == 1
 

@@ -137,7 +137,8 @@ def test_the_history_of_heartbeats_is_bounded_per_device(station, ipe, heartbeat
     with station.store.database.read() as connection:
         rows = connection.exec_driver_sql("SELECT device_id, count(*) FROM heartbeats GROUP BY device_id").all()
     counts = {row[0]: row[1] for row in rows}
-    assert counts == {"ipe-07": HEARTBEATS_PER_DEVICE, "cedro-01": 3}
+    assert HEARTBEATS_PER_DEVICE <= counts.pop("ipe-07") < HEARTBEATS_PER_DEVICE + 10
+    assert counts == {"cedro-01": 3}
 
 
 def test_challenges_are_bounded_per_device(station, ipe):
