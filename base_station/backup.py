@@ -102,6 +102,15 @@ def faults(store: Store, keys: KeyRing, *, deep: bool) -> Iterator[str]:
         keys: must open every device's key.
         deep: also read every alert and its picture as the API would.
     """
+    try:
+        yield from _shallow(store, keys)
+        if deep:
+            yield from _unreadable(store)
+    except StorageError as error:
+        yield f"it cannot be read to its end: {error}"
+
+
+def _shallow(store: Store, keys: KeyRing) -> Iterator[str]:
     database = store.database
     if database.is_sqlite:
         with database.read() as connection:
@@ -116,8 +125,6 @@ def faults(store: Store, keys: KeyRing, *, deep: bool) -> Iterator[str]:
             keys.open(device.sealed_key)
         except ConfigError as error:
             yield f"the key of {device.device_id} cannot be opened: {error}"
-    if deep:
-        yield from _unreadable(store)
 
 
 def _orphans(connection: Connection) -> Iterator[str]:

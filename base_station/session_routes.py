@@ -33,7 +33,7 @@ def session_router(accounts: Accounts, now: Callable[[], datetime]) -> APIRouter
     """Return the routes."""
     router = APIRouter()
 
-    @router.post("/v1/session", summary="Log in", responses={**READING, **problem_answers(413, 429)})
+    @router.post("/v1/session", summary="Log in", responses={**READING, **problem_answers(400, 413, 429)})
     def log_in(said: LogIn, request: Request, response: Response) -> WhoOut:
         try:
             found = accounts.log_in(said.name, said.password, now())
