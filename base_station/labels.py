@@ -28,6 +28,9 @@ TARGETS = ("chainsaw", "engine", "storm", "background", "machine", "other")
 CLIP = "clip"
 LICENCE = "own recording"
 
+_FORMULA = ("=", "+", "-", "@", "\t")
+"""What a spreadsheet takes for the beginning of one."""
+
 _TRAINING = ("path", "dataset", "class", "target", "recording", "group", "fold", "seconds", "licence")
 _PROVENANCE = (
     "alert_id", "device_id", "alert_label", "score", "verdict", "judge", "judged_utc", "chosen", "onset_utc",
@@ -165,7 +168,8 @@ def _write_list(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 def _plain(row: Mapping[str, object]) -> Mapping[str, object]:
     """Return a row that no spreadsheet takes for a formula: judges type their names themselves."""
     return {
-        key: f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t" else value for key, value in row.items()
+        key: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        for key, value in row.items()
     }
 
 

@@ -224,7 +224,8 @@ def test_what_was_judged_becomes_a_data_set_that_training_reads(station, ipe, al
     with (tmp_path / "set" / "log_mels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["target"] for row in rows} == {"chainsaw", "other", "storm"}
-    assert all(not row["judge"].startswith("=") for row in rows)
+    assert {row["judge"] for row in rows} == {"Maria", "'=cmd()"}
+    assert {row["fold"] for row in rows} == {""}
     seen = np.load(tmp_path / "set" / rows[0]["path"])
     image = station.store.log_mel(rows[0]["alert_id"], 0)
     assert seen["log_mel"].shape == (image.n_frames, image.n_mels)
