@@ -7,7 +7,7 @@ the device wrote on, changes nothing and loses nothing.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -103,40 +103,53 @@ def import_journal(store: Store, folder: Path, now_utc: datetime) -> Imported:
     """
     if any(path.is_symlink() for path in folder.glob("journal-*")):
         return Imported(folder=folder, device_id="", problem="holds links instead of files; copy the files themselves")
-    reading = journal.read(folder)
-    lines: list[journal.Line] = []
-    pairs = ClockPairs()
-    minutes = windows = 0
-    for line in reading:
-        pairs.add_clocks([line.clock])
-        minutes += line.kind == "minute"
-        windows += len(line.windows)
-        if line.kind == "event":
-            lines.append(line)
-    devices = {line.segment.device_id for line in lines} - {""}
+    card = _read(folder)
+    devices = {line.segment.device_id for line in card.events} - {""}
     device_id = next(iter(devices)) if len(devices) == 1 else ""
     if problem := _problem(store, devices):
-        return Imported(folder=folder, device_id=device_id, problem=problem, damaged=reading.skipped)
-    _add_station_pairs(store, device_id, pairs)
-    rows = [_row(line, device_id, pairs, now_utc) for line in lines]
+        return Imported(folder=folder, device_id=device_id, problem=problem, damaged=card.damaged)
+    _add_station_pairs(store, device_id, card.pairs)
+    rows = [_row(line, device_id, card.pairs, now_utc) for line in card.events]
     new = _insert(store, rows)
     times = sorted(row["at_utc"] for row in rows if isinstance(row["at_utc"], datetime))
-    alerts = {str(row["alert_id"]) for row in rows if row["alert_id"] is not None}
-    here = {event.alert_id for event in store.events_of(sorted(alerts))}
+    alerts = sorted({str(row["alert_id"]) for row in rows if row["alert_id"] is not None})
     return Imported(
         folder=folder,
         device_id=device_id,
         events=len(rows),
         new=new,
-        minutes=minutes,
-        windows=windows,
-        damaged=reading.skipped,
+        minutes=card.minutes,
+        windows=card.windows,
+        damaged=card.damaged,
         undated=sum(row["dated"] == NONE for row in rows),
         alerts=len(alerts),
-        never_arrived=len(alerts - here),
+        never_arrived=len(alerts) - len(store.events_of(alerts)),
         first_utc=times[0] if times else None,
         last_utc=times[-1] if times else None,
     )
+
+
+@dataclass(slots=True)
+class _Card:
+    """What was read of one journal."""
+
+    events: list[journal.Line] = field(default_factory=list)
+    pairs: ClockPairs = field(default_factory=ClockPairs)
+    minutes: int = 0
+    windows: int = 0
+    damaged: int = 0
+
+
+def _read(folder: Path) -> _Card:
+    reading, card = journal.read(folder), _Card()
+    for line in reading:
+        card.pairs.add_clocks([line.clock])
+        card.minutes += line.kind == "minute"
+        card.windows += len(line.windows)
+        if line.kind == "event":
+            card.events.append(line)
+    card.damaged = reading.skipped
+    return card
 
 
 def _problem(store: Store, devices: set[str]) -> str:
