@@ -1,4 +1,4 @@
-"""`python -m deploy`: run, provision. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
+"""`python -m deploy`: run, provision, flash. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.errors import ConfigError
-from deploy import provision
+from deploy import flash, provision
 from deploy.demo import DemoError, run_demo
 from deploy.errors import DeployError
 
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--port", type=int, default=8765, help="of the page; another is taken if it is in use")
     run.set_defaults(command=_run)
     provision.add_parser(commands)
+    flash.add_parser(commands)
     options = parser.parse_args(arguments)
     if options.command is _run and options.once and options.source == "mic":
         parser.error("--once needs a recording: a microphone does not end")

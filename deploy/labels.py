@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import segno
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
+from reportlab.lib.utils import simpleSplit
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
@@ -63,14 +64,16 @@ def _draw(canvas: Canvas, member: Member, place: int) -> None:
     text_left = left + _PAD + _QR + 2 * mm
     room = left + _WIDTH - _PAD - text_left
     line = top - 9 * mm
-    for text, font, size in _lines(member):
+    for text, font, size in _lines(member, room):
         canvas.setFont(font, _fitting(text, font, size, room))
         canvas.drawString(text_left, line, text)
         line -= size * 1.35
 
 
-def _lines(member: Member) -> list[tuple[str, str, float]]:
-    lines = [(member.name, "Helvetica-Bold", 12.0)]
+def _lines(member: Member, room: float) -> list[tuple[str, str, float]]:
+    fits = stringWidth(member.name, "Helvetica-Bold", 12.0) <= room
+    parts = [member.name] if fits else simpleSplit(member.name, "Helvetica-Bold", 8.5, room)
+    lines = [(part, "Helvetica-Bold", 12.0 if fits else 8.5) for part in parts]
     if member.name != member.id:
         lines.append((member.id, "Helvetica", 10.0))
     if member.position is not None:

@@ -45,9 +45,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "provision",
         help="a key, a configuration and a label for every device of a fleet",
-        description="Makes a folder per device with its key, its configuration and the station's certificate, registers "
-        "it at the station, and writes QR codes and a label sheet. Needs the station's data folder: run it on "
-        "the station. Run it again after changes: keys are kept. docs/fleet.md describes the file.",
+        description="Makes a folder per device with its key, configuration and the certificate to pin, registers it at "
+        "the station, and writes QR codes and a label sheet. Needs the station's data folder: run it on the station. "
+        "Run it again after changes: keys are kept. docs/fleet.md describes the file.",
     )
     parser.add_argument("fleet", type=Path, metavar="FLEET.yaml", help="which devices there are")
     parser.add_argument(

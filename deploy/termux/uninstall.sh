@@ -14,8 +14,8 @@ SERVICES="curupira curupira-watch curupira-pulse"
 
 usage() {
     cat <<'TEXT'
-usage: sh uninstall.sh [--keep-state] [--discard-alerts] [--packages]
-  --keep-state       keep outbox, journal, key and configuration
+usage: sh uninstall.sh [--keep] [--discard-alerts] [--packages]
+  --keep             keep outbox, journal, key and configuration
   --discard-alerts   remove even alerts that the station has not receipted yet
   --packages         remove also the Termux packages that install.sh installed
 TEXT
@@ -26,7 +26,7 @@ discard=no
 packages=no
 for argument in "$@"; do
     case "$argument" in
-        --keep-state) keep=yes ;;
+        --keep) keep=yes ;;
         --discard-alerts) discard=yes ;;
         --packages) packages=yes ;;
         -h | --help) usage && exit 0 ;;
@@ -68,7 +68,7 @@ if [ "$keep" = no ] && [ -f "$CONFIG/config.yaml" ]; then
     fi
     if [ "$waiting" != 0 ] && [ "$discard" = no ]; then
         echo "error: alerts that the station has not receipted: $waiting; nothing was removed" >&2
-        echo "  by hand: let the phone reach the station and run this again, or give --discard-alerts, or --keep-state" >&2
+        echo "  by hand: let the phone reach the station and run this again, or give --discard-alerts, or --keep" >&2
         for service in $SERVICES; do sv up "$SVDIR/$service" >/dev/null 2>&1 || true; done
         exit 1
     fi

@@ -213,7 +213,7 @@ def test_uninstalling_does_not_throw_alerts_away_without_a_word(phone):
     uninstall = phone.prefix / "opt" / "curupira" / "uninstall.sh"
     result = phone.sh("sh", uninstall, check=1)
     assert "has not receipted: 1; nothing was removed" in result.stderr
-    phone.sh("sh", uninstall, "--keep-state")
+    phone.sh("sh", uninstall, "--keep")
     assert (state / "outbox.db").exists()
     assert not phone.service("curupira").exists()
     uninstall = phone.home / "curupira" / "uninstall.sh"  # the program is gone: nobody can count
