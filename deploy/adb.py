@@ -113,6 +113,8 @@ class Adb:
     serial: str
     program: str = "adb"
     children: Children = field(default_factory=Children)
+    patience: float = 1.0
+    """What every time limit is multiplied by."""
 
     def run(self, *arguments: str, timeout_s: float, stdin: bytes = b"") -> Reply:
         """Run one adb command for this phone.
@@ -123,7 +125,7 @@ class Adb:
         """
         argv = [self.program, "-s", self.serial, *arguments]
         try:
-            code, out, err = self.children.run(argv, timeout_s, stdin)
+            code, out, err = self.children.run(argv, timeout_s * self.patience, stdin)
         except TimeoutError as error:
             raise AdbError(str(error)) from error
         said = err.decode(errors="replace")

@@ -62,6 +62,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--skip", action="append", default=[], choices=[step.name for step in STEPS[2:]], help="leave a step out"
     )
     parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, metavar="N", help="phones at a time (%(default)s)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="multiply every time limit (default: 1; slow phones: 2)",
+    )
     parser.add_argument("--adb", default="adb", metavar="PROGRAM", help="the adb to use")
     parser.add_argument("--dry-run", action="store_true", help="look at the phones and say what would be done")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -72,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     """Flash all phones and say truthfully how each one is."""
     if not 1 <= options.jobs <= 1_000:
         raise DeployError(f"--jobs: is {options.jobs}, expected 1 to 1000", 2)
+    if not 0.01 <= options.patience <= 100:
+        raise DeployError(f"--patience: is {options.patience}, expected 0.01 to 100", 2)
     roster = read_roster(options.fleet)
     plan = Plan(apks=_find_apks(options.apks), bundles=_find_bundles(options.bundle), files=options.files)
     children = Children()
@@ -89,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
     def flash_one(serial: str) -> None:
-        adb = Adb(serial=serial, program=options.adb, children=children)
+        adb = Adb(serial=serial, program=options.adb, children=children, patience=options.patience)
         try:
             _Flash(adb, plan, states[serial], board, dry_run=options.dry_run).go(
                 found.get(serial, "absent"), devices.get(serial, ""), steps

@@ -180,7 +180,7 @@ def _until(phone: Phone, is_so: Callable[[], bool], longest_s: float, otherwise:
         if is_so():
             return
         if n < tries - 1:
-            phone.plan.pause(_POLL_S)
+            phone.plan.pause(_POLL_S * phone.adb.patience)
     raise AdbError(f"{otherwise} within {longest_s:.0f} s")
 
 
@@ -311,9 +311,15 @@ def _runs(phone: Phone) -> bool:
     return phone.adb.termux(f"sv status {PREFIX}/var/service/curupira", timeout_s=30).out.startswith("run:")
 
 
+def _instead(command: str) -> str:
+    """Return a script that runs a command while the agent rests: two at a time use each other's request numbers up."""
+    service = f"{PREFIX}/var/service/curupira"
+    return f"trap 'sv up {service} >/dev/null 2>&1' EXIT; sv -w 20 down {service} >/dev/null 2>&1; {command}"
+
+
 def doctor(phone: Phone) -> Done:
     """Ask the agent itself: go or no-go."""
-    reply = phone.adb.termux(f"curupira doctor --config {CONFIG}", timeout_s=120)
+    reply = phone.adb.termux(_instead(f"curupira doctor --config {CONFIG}"), timeout_s=120)
     if reply.code:
         raise AdbError(next((line for line in reply.out.splitlines() if line.startswith("NO-GO")), reply.last_line))
     return Done("GO")
@@ -321,7 +327,7 @@ def doctor(phone: Phone) -> Done:
 
 def drill(phone: Phone) -> Done:
     """Have it raise a drill alert, all the way to the station and back."""
-    reply = phone.adb.termux(f"curupira drill --config {CONFIG} --json", timeout_s=300)
+    reply = phone.adb.termux(_instead(f"curupira drill --config {CONFIG} --json"), timeout_s=300)
     if reply.code == 2 and "invalid choice" in reply.out:
         raise AdbError("the installed version has no drill")
     if reply.code:
