@@ -1,4 +1,4 @@
-"""`python -m deploy`: run, provision, flash. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
+"""`python -m deploy`: run, provision, flash, fleet. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.errors import ConfigError
-from deploy import flash, provision
+from deploy import flash, fleet, provision
 from deploy.demo import DemoError, run_demo
 from deploy.errors import DeployError
 
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.set_defaults(command=_run)
     provision.add_parser(commands)
     flash.add_parser(commands)
+    fleet.add_parser(commands)
     options = parser.parse_args(arguments)
     if options.command is _run and options.once and options.source == "mic":
         parser.error("--once needs a recording: a microphone does not end")

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from deploy.errors import DeployError
@@ -106,6 +107,10 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         child.communicate()
 
 
+def _as_termux(script: str) -> str:
+    return shlex.join(["run-as", "com.termux", "files/usr/bin/bash", "-c", _TERMUX + script])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adb:
     """One phone."""
@@ -123,6 +128,10 @@ class Adb:
             PhoneGoneError: the phone is not there.
             AdbError: no answer in time.
         """
+        code, out, said = self._run(arguments, timeout_s, stdin)
+        return Reply(code, f"{out.decode(errors='replace').strip()}\n{said.strip()}".strip())
+
+    def _run(self, arguments: Sequence[str], timeout_s: float, stdin: bytes) -> tuple[int, bytes, str]:
         argv = [self.program, "-s", self.serial, *arguments]
         try:
             code, out, err = self.children.run(argv, timeout_s * self.patience, stdin)
@@ -133,7 +142,7 @@ class Adb:
             raise PhoneGoneError("the phone does not trust this computer")
         if code and said.startswith(("error:", "adb:")) and any(word in said for word in _UNPLUGGED):
             raise PhoneGoneError("unplugged, or switched off")
-        return Reply(code, f"{out.decode(errors='replace').strip()}\n{said.strip()}".strip())
+        return code, out, said
 
     def shell(self, script: str, *, timeout_s: float, stdin: bytes = b"") -> Reply:
         """Run a script in the phone's own shell."""
@@ -141,8 +150,14 @@ class Adb:
 
     def termux(self, script: str, *, timeout_s: float, stdin: bytes = b"") -> Reply:
         """Run a script as Termux, in its home folder; needs the APKs of GitHub, which allow it."""
-        words = ["run-as", "com.termux", "files/usr/bin/bash", "-c", _TERMUX + script]
-        return self.shell(shlex.join(words), timeout_s=timeout_s, stdin=stdin)
+        return self.shell(_as_termux(script), timeout_s=timeout_s, stdin=stdin)
+
+    def termux_bytes(self, script: str, *, timeout_s: float) -> bytes:
+        """Return what a script in Termux writes, byte for byte; it cannot tell whether the script ended well."""
+        code, out, said = self._run(["exec-out", _as_termux(script)], timeout_s, b"")
+        if code:
+            raise AdbError(Reply(code, said).last_line)
+        return out
 
     def must(self, reply: Reply, what: str) -> Reply:
         """Return a reply that is good; AdbError says what is not."""

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 GOOD = ("done", "kept", "not needed")
-_STYLES = {"done": "green", "kept": "green", "not needed": "dim", "by hand": "yellow", "failed": "red"}
+_STYLES = {"done": "green", "kept": "green", "not needed": "dim", "to do": "cyan", "by hand": "yellow", "failed": "red"}
+_MARKS = {"done": "+", "kept": "=", "not needed": "-", "to do": "?", "by hand": "!", "failed": "X"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +22,8 @@ class Outcome:
 
     step: str
     word: str
-    """`done`; `kept`: done earlier; `not needed`; `by hand`: not done, the rest goes on; `failed`: nothing goes on."""
+    """`done`; `kept`: done earlier; `not needed`; `to do`: in a dry run; `by hand`: not done, the rest goes on;
+    `failed`: nothing goes on."""
     detail: str
     by_hand: str = ""
     """What a person can do about it."""
@@ -51,6 +53,8 @@ class Row:
             return f"FAILED at {bad[-1]}", "red"
         if not self.ended:
             return self.doing, "cyan"
+        if any(outcome.word == "to do" for outcome in self.outcomes):
+            return f"to do: {', '.join(bad)}", "cyan"
         if bad:
             return f"by hand: {', '.join(bad)}", "yellow"
         return ("ready", "green") if len(self.outcomes) == n_steps else ("NOT FINISHED", "red")
@@ -131,11 +135,12 @@ class Board:
         console.print(table(rows, self._steps))
         for row in rows:
             for outcome in row.outcomes:
-                if not outcome.good:
+                if not outcome.good and outcome.word != "to do":
                     what = f"{row.key} {row.device} {outcome.step}: {outcome.detail}"
                     console.print(Text(what, "bold"), soft_wrap=True)
                     console.print(Text(f"  -> {outcome.by_hand}"), soft_wrap=True)
         n_ready = sum(row.is_ready(len(self._steps)) for row in rows)
+        console.print("; ".join(f"{mark} {word}" for word, mark in _MARKS.items()))
         console.print(f"{n_ready} of {len(rows)} ready")
 
     def document(self) -> Mapping[str, object]:
@@ -175,6 +180,3 @@ def table(rows: Sequence[Row], steps: Sequence[str]) -> Table:
         word, style = row.verdict(len(steps))
         made.add_row(row.key, row.device, row.model, marks, Text(word, style))
     return made
-
-
-_MARKS = {"done": "+", "kept": "=", "not needed": "-", "by hand": "!", "failed": "X"}

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0.01 <= options.patience <= 100:
         raise DeployError(f"--patience: is {options.patience}, expected 0.01 to 100", 2)
     roster = read_roster(options.fleet)
-    plan = Plan(apks=_find_apks(options.apks), bundles=_find_bundles(options.bundle), files=options.files)
+    plan = Plan(apks=_find_apks(options.apks), bundles=find_bundles(options.bundle, ("termux-",)), files=options.files)
     children = Children()
     found = connected(options.adb, children)
     wanted = list(dict.fromkeys(options.only)) if options.only else sorted(found)
@@ -183,20 +183,27 @@ def assign(roster: Roster, serials: Iterable[str], states: Mapping[str, State], 
     phones = [member for member in roster.members if member.kind == "phone"]
     given = {member.serial: member.id for member in phones if member.serial}
     free = [member.id for member in phones if not member.serial]
-    owners = {state.device: state.serial for state in _all_states(folder) if state.device in free}
+    taken = {device: serial for device, serial in owners(roster, folder).items() if device in free}
     assigned: dict[str, str] = {}
     for serial in serials:
         before = states[serial].device
         if serial in given:
             assigned[serial] = given[serial]
-        elif owners.get(before) == serial:
+        elif taken.get(before) == serial:
             assigned[serial] = before
         else:
-            unowned = next((device for device in free if device not in owners), None)
+            unowned = next((device for device in free if device not in taken), None)
             if unowned is not None:
                 assigned[serial] = unowned
-                owners[unowned] = serial
+                taken[unowned] = serial
     return assigned
+
+
+def owners(roster: Roster, folder: Path) -> dict[str, str]:
+    """Return which phone, by serial, each device is: by the fleet file, else by what `flash` wrote down."""
+    known = {member.id for member in roster.members if member.kind == "phone"}
+    remembered = {state.device: state.serial for state in _all_states(folder) if state.device in known}
+    return remembered | {member.id: member.serial for member in roster.members if member.serial}
 
 
 def _all_states(folder: Path) -> list[State]:
@@ -239,22 +246,27 @@ class _Flash:
         self.board.add(self.adb.serial, outcome)
 
     def _take(self, step: Step) -> Outcome:
-        by_hand = step.by_hand.format(serial=self.adb.serial)
         try:
             return self._tried(step)
-        except PhoneGoneError as error:
-            cure = "plug it in again, unlock it, accept this computer; then run this again: it goes on here"
-            return Outcome(step=step.name, word="failed", detail=str(error), by_hand=cure)
         except (AdbError, DeployError, OSError) as error:
-            word = "failed" if step.stops else "by hand"
-            return Outcome(step=step.name, word=word, detail=str(error), by_hand=by_hand)
+            return self._refused(step, error)
         except Exception as error:  # noqa: BLE001  # a fault of ours on one phone stops no other
             what = f"{type(error).__name__}: {error}"
             return Outcome(step=step.name, word="failed", detail=what, by_hand="a fault of this program; report it")
+        finally:
+            self.board.know(self.adb.serial, model=self.phone.model)
+
+    def _refused(self, step: Step, error: Exception) -> Outcome:
+        if isinstance(error, PhoneGoneError):
+            cure = "plug it in again, unlock it, accept this computer; then run this again: it goes on here"
+            return Outcome(step=step.name, word="failed", detail=str(error), by_hand=cure)
+        word = "failed" if step.stops else "by hand"
+        by_hand = step.by_hand.format(serial=self.adb.serial)
+        return Outcome(step=step.name, word=word, detail=str(error), by_hand=by_hand)
 
     def _tried(self, step: Step) -> Outcome:
         if step.again:
-            return self._acted(step) if step is STEPS[0] or not self.dry_run else _would(step)
+            return self._acted(step) if step.looks or not self.dry_run else _would(step)
         key = step.key(self.phone)
         if self.state.done.get(step.name) == key:
             return Outcome(step=step.name, word="kept", detail="was done before")
@@ -268,7 +280,6 @@ class _Flash:
     def _acted(self, step: Step) -> Outcome:
         result = step.act(self.phone)
         if step is STEPS[0]:
-            self.board.know(self.adb.serial, model=self.phone.model)
             self.state.belongs_to(self.phone)
             if not self.dry_run:
                 self.state.keep()
@@ -276,7 +287,7 @@ class _Flash:
 
 
 def _would(step: Step) -> Outcome:
-    return Outcome(step=step.name, word="by hand", detail="would be done", by_hand="run this without --dry-run")
+    return Outcome(step=step.name, word="to do", detail="would be done")
 
 
 _STATES = {
@@ -309,9 +320,15 @@ def _find_apks(folder: Path) -> Mapping[str, tuple[Path, ...]]:
     return found
 
 
-def _find_bundles(given: Sequence[Path] | None) -> Mapping[str, Path]:
-    paths = given or sorted(Path("dist").glob("curupira-*-termux-*.tar.gz"))
-    bundles = {_target_of(path): path for path in paths}
+def find_bundles(given: Sequence[Path] | None, kinds: tuple[str, ...]) -> Mapping[str, Path]:
+    """Return bundles by target; without any given, those of these kinds in dist, the newest of each.
+
+    Raises:
+        DeployError: there is none, or one is no bundle or of another kind.
+    """
+    found = [path for kind in kinds for path in Path("dist").glob(f"curupira-*-{kind}*.tar.gz")]
+    paths = given or sorted((path for path in found if "-station-" not in path.name), key=lambda p: p.stat().st_mtime)
+    bundles = {_target_of(path, kinds): path for path in paths}
     if not bundles:
         raise DeployError(
             "--bundle: none given, none in dist; make one: python -m deploy bundle --target termux-aarch64", 2
@@ -319,7 +336,7 @@ def _find_bundles(given: Sequence[Path] | None) -> Mapping[str, Path]:
     return bundles
 
 
-def _target_of(path: Path) -> str:
+def _target_of(path: Path, kinds: tuple[str, ...]) -> str:
     """Return what a bundle is for, by its own manifest."""
     try:
         with tarfile.open(path, "r:gz") as tar:
@@ -327,6 +344,6 @@ def _target_of(path: Path) -> str:
             target = Fields(json.loads(member.read(_LARGEST_MANIFEST_BYTES) if member else b"")).text("target")
     except (OSError, KeyError, ValueError, EOFError, tarfile.TarError, FieldError) as error:
         raise DeployError(f"--bundle: {path} is no bundle: {' '.join(str(error).split())[:120]}", 2) from error
-    if not target.startswith("termux-"):
-        raise DeployError(f"--bundle: {path} is for {target}, expected one for Termux", 2)
+    if not target.startswith(kinds):
+        raise DeployError(f"--bundle: {path} is for {target}, expected one for {' or '.join(kinds)}", 2)
     return target

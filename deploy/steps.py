@@ -93,6 +93,8 @@ class Step:
     """How a person does it; `{serial}` is the phone's."""
     stops: bool = False
     """Whether what follows is in vain without it."""
+    looks: bool = False
+    """Whether it changes nothing, so that a dry run may take it."""
     again: bool = False
     """Whether it is asked anew on each run: a verdict does not keep."""
     key: Callable[[Phone], str] = field(default=lambda _: "1")
@@ -351,6 +353,7 @@ STEPS: tuple[Step, ...] = (
         act=look,
         by_hand="take a phone with Android 7 or newer; switch USB debugging on and accept this computer",
         stops=True,
+        looks=True,
         again=True,
     ),
     Step(
@@ -358,6 +361,7 @@ STEPS: tuple[Step, ...] = (
         act=measure_space,
         by_hand="remove apps, pictures and caches on the phone, or reset it to factory state",
         stops=True,
+        looks=True,
         again=True,
     ),
     Step(

@@ -4,7 +4,8 @@ A folder (FAKE_ADB) has a folder per phone, with the file `profile` (a line per 
 what starts fast is imported: forty phones make a thousand calls.
 """
 
-# ruff: noqa: PTH  # pathlib takes as long to import as all of this to run
+# pathlib takes as long to import as all of this to run
+# ruff: noqa: PTH110, PTH118, PTH123, PTH208
 
 import os
 import sys
@@ -97,8 +98,26 @@ class Phone:
             with open(os.path.join(self.folder, "config.tar"), "wb") as file:
                 file.write(sys.stdin.buffer.read())
             return 0
-        if "curupira/install.sh" in script:
+        if "curupira/install.sh" in script and "curupira-update" not in script:
             return self.install()
+        if 'echo "service=' in script:
+            print("service=run: curupira: (pid 7) 60s\nversion=1.0\nalive_s=4\nfree_mb=9000\njournal_mb=3")
+            return 0
+        if "uname -m" in script:
+            print("aarch64\n(3, 14)\n64")
+            return 0
+        if "curupira-update" in script:
+            with open(os.path.join(self.folder, "update"), "wb") as file:
+                file.write(sys.stdin.buffer.read())
+            print("curupira 2.0 is installed")
+            return 0
+        if "tail -n" in script:
+            print("2026-11-24 INFO    ipe-07 listens")
+            return 0
+        if "tar -cf - journal" in script:
+            with open(os.path.join(self.folder, "journal.tar"), "rb") as file:
+                sys.stdout.buffer.write(file.read())
+            return 0
         if "curupira doctor" in script:
             bad = self.is_("deaf")
             print("Curupira 1.0\n\n  BAD  microphone  mic: gives digital silence" if bad else "  ok   model")

@@ -203,7 +203,8 @@ def test_a_dry_run_touches_nothing(table, capsys):
     capsys.readouterr()
     assert table.flash("--dry-run", "--json") == 1
     phone = results(capsys.readouterr().out)["R58"]
-    assert step(phone, "apks") == ("by hand", "would be done")
+    assert step(phone, "apks") == ("to do", "would be done")
+    assert phone["verdict"].startswith("to do: apks, ")
     assert len(table.calls("R58")) == 1  # it was asked what it is
     assert not (table.root / "state").exists()
 
