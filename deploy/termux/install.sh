@@ -80,7 +80,7 @@ unpack_release() {
     draft="$release.new"
     rm -rf "$draft"
     mkdir -p "$draft"
-    python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-index --no-deps \
+    python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-compile --no-index --no-deps \
         --target "$draft" "$HERE"/wheels/*.whl || {
         rm -rf "$draft"
         fail "pip cannot install the wheels (is the disk full?)" "df -h $PREFIX; then run this again"

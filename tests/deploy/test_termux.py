@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from agent.alert import Alert, Clock
 from agent.outbox import Outbox
-from tests.deploy.handset import CONFIG, Handset, wait_for
+from tests.deploy.handset import CONFIG, SCRIPTS, Handset, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ def test_it_is_installed_listens_gets_its_ears_back_after_zeros_and_leaves_nothi
 def test_each_crash_waits_longer_and_says_so(supervised):
     supervised.command("curupira", STAND_IN.format(body="echo born; exit 1"))
     supervised.start()
-    wait_for(lambda: "starts again in 4 s" in supervised.log())
+    wait_for(lambda: supervised.log().count("born") == 3)
     said = [line.split(" ", 1)[1] for line in supervised.log().splitlines()]
     assert said[:5] == [
         "born",
@@ -106,14 +107,19 @@ def test_what_is_killed_is_started_again(supervised):
     assert "code -1, signal 9; starts again in 1 s" in supervised.log()
 
 
-def test_a_run_of_ten_minutes_is_no_crash_loop(supervised):
-    service = supervised.service("curupira")
-    (service / "failures").write_text("7")
-    (service / "started").touch()
-    os.utime(service / "started", (time.time() - 700, time.time() - 700))
-    back_off = supervised.prefix / "opt" / "curupira" / "back-off.sh"
-    said = supervised.sh("sh", "-c", f'cd "{service}" && "{back_off}" 1 0').stdout
-    assert said == "ended with code 1, signal 0; starts again in 1 s\n"
+@pytest.mark.parametrize(
+    ("failures", "lasted_s", "pause"),
+    [("", 3, "1"), ("1", 3, "2"), ("7", 3, "4"), ("7", 700, "1"), ("x", 3, "1"), ("2", -900, "4")],
+)
+def test_the_pause_grows_to_its_bound_and_a_run_of_ten_minutes_is_no_crash_loop(tmp_path, failures, lasted_s, pause):
+    (tmp_path / "failures").write_text(failures)
+    (tmp_path / "again").touch()  # nobody waits
+    (tmp_path / "started").touch()
+    os.utime(tmp_path / "started", (time.time() - lasted_s, time.time() - lasted_s))
+    environment = {**os.environ, "CURUPIRA_FIRST_PAUSE_S": "1", "CURUPIRA_LONGEST_PAUSE_S": "4"}
+    command = ["sh", str(SCRIPTS / "back-off.sh"), "1", "0"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said == f"ended with code 1, signal 0; starts again in {pause} s\n"
 
 
 def test_a_wrong_configuration_waits_longest_and_a_person_ends_the_wait(supervised):
