@@ -287,9 +287,9 @@ def config_key(phone: Phone) -> str:
 
 
 def install(phone: Phone) -> Done:
-    """Unpack the bundle in Termux and run its install script."""
+    """Unpack the bundle in Termux and run its install script; `start` starts it, from within Termux."""
     script = (
-        f"rm -rf {HOME}/curupira && tar -C {HOME} -xzf {_remote(phone)} && sh {HOME}/curupira/install.sh; "
+        f"rm -rf {HOME}/curupira && tar -C {HOME} -xzf {_remote(phone)} && sh {HOME}/curupira/install.sh --no-start; "
         f"code=$?; rm -rf {HOME}/curupira; exit $code"
     )
     reply = phone.adb.termux(script, timeout_s=1_200)

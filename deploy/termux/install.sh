@@ -20,7 +20,7 @@ usage() {
     cat <<'TEXT'
 usage: sh install.sh [--no-packages] [--no-start]
   --no-packages   do not call pkg: everything that Termux must bring is there
-  --no-start      do not start the services
+  --no-start      start nothing that does not run; what runs is restarted
 TEXT
 }
 
@@ -93,11 +93,19 @@ unpack_release() {
 # WebRTC's voice detector exists as source only; the gate works without it
 compile_extras() {
     [ -d "$HERE/sdists" ] && command -v clang >/dev/null || return 0
+    tools=$(mktemp -d)
     for source in "$HERE"/sdists/*.tar.gz; do
-        [ -f "$source" ] || continue
-        python -m pip install --quiet --disable-pip-version-check --no-index --find-links "$HERE/sdists" --no-deps \
-            --target "$1" "$source" || say "$(basename "$source") does not compile here: the gate does without it"
+        compile "$source" "$1" || say "$(basename "$source") does not compile here: the gate does without it"
     done
+    rm -rf "$tools"
+}
+
+# with the build tools of the bundle: pip would look for them on the internet
+compile() {
+    python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-index --no-deps --upgrade \
+        --target "$tools" "$HERE"/sdists/*.whl &&
+        PYTHONPATH="$tools" python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+            --no-build-isolation --target "$2" "$1"
 }
 
 # a release that does not give its model's golden answers on this phone is not taken into use
@@ -164,12 +172,13 @@ start_services() {
         return 0
     fi
     for service in $SERVICES; do rm -f "$SVDIR/$service/down" "$SVDIR/$service/failures"; done
-    [ "$start" = yes ] || return 0
-    # shellcheck disable=SC1091  # of termux-services
-    [ ! -f "$PREFIX/etc/profile.d/start-services.sh" ] || . "$PREFIX/etc/profile.d/start-services.sh"
+    if [ "$start" = yes ] && [ -f "$PREFIX/etc/profile.d/start-services.sh" ]; then
+        # shellcheck disable=SC1091  # of termux-services
+        . "$PREFIX/etc/profile.d/start-services.sh"
+    fi
     for service in $SERVICES; do
         touch "$SVDIR/$service/again" # ends a pause of the back-off
-        sv restart "$SVDIR/$service" >/dev/null 2>&1 || say "$service: starts when Termux is opened again"
+        sv restart "$SVDIR/$service" >/dev/null 2>&1 || say "$service: starts in a moment, or when Termux is opened again"
     done
 }
 

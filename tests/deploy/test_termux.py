@@ -234,3 +234,13 @@ def test_wrong_use_is_2(phone):
     assert phone.sh("sh", phone.home / "curupira" / "uninstall.sh", "--frobnicate", check=2).stderr.startswith(
         "usage: "
     )
+
+
+def test_a_new_version_is_taken_into_use_by_a_running_agent_at_once(supervised):
+    supervised.command("curupira", STAND_IN.format(body="echo born; exec sleep 1000"))
+    supervised.start()
+    wait_for(lambda: "born" in supervised.log())
+    first = pid_of(supervised)
+    supervised.command("python", "#!/bin/sh\nexit 0\n")
+    supervised.install("2.0", "--no-start")
+    wait_for(lambda: pid_of(supervised) not in ("", first))
