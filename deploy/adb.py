@@ -60,11 +60,11 @@ class Children:
         Raises:
             TimeoutError: it took longer; it and what it started are gone.
             DeployError: there is no such program.
-            AdbError: everything is being ended.
+            PhoneGoneError: everything is being ended.
         """
         with self._lock:
             if self._ended:
-                raise AdbError("interrupted")
+                raise PhoneGoneError("interrupted")
             try:
                 child = subprocess.Popen(
                     argv,
@@ -85,7 +85,7 @@ class Children:
             with self._lock:
                 self._running.discard(child)
         if self._ended:
-            raise AdbError("interrupted")
+            raise PhoneGoneError("interrupted")
         return child.returncode, out, err
 
     def end(self) -> None:

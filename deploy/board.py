@@ -11,27 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-GOOD = ("done", "kept", "not needed")
+from deploy.phone import Outcome
+
 _STYLES = {"done": "green", "kept": "green", "not needed": "dim", "to do": "cyan", "by hand": "yellow", "failed": "red"}
 _MARKS = {"done": "+", "kept": "=", "not needed": "-", "to do": "?", "by hand": "!", "failed": "X"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What became of one step on one phone."""
-
-    step: str
-    word: str
-    """`done`; `kept`: done earlier; `not needed`; `to do`: in a dry run; `by hand`: not done, the rest goes on;
-    `failed`: nothing goes on."""
-    detail: str
-    by_hand: str = ""
-    """What a person can do about it."""
-
-    @property
-    def good(self) -> bool:
-        """Say whether the phone is as it should be, as far as this step goes."""
-        return self.word in GOOD
 
 
 @dataclass(slots=True)

@@ -6,28 +6,28 @@ first one ended.
 
 import argparse
 import json
-import re
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.errors import FieldError
 from agent.fields import Fields
 from deploy.adb import Adb, AdbError, Children, PhoneGoneError, connected
-from deploy.board import Board, Outcome, Row
 from deploy.errors import DeployError
+from deploy.phone import Outcome, Phone, Plan, Step
 from deploy.provision import DEFAULT_OUT
-from deploy.roster import Roster, read_roster
-from deploy.steps import PACKAGES, STEPS, Phone, Plan, Step
+from deploy.roster import read_roster
+from deploy.state import DEFAULT_STATE, State, assign
+from deploy.steps import STEPS
 
-DEFAULT_STATE = Path("var/flash")
+if TYPE_CHECKING:  # the table is rich's, and other commands go without
+    from deploy.board import Board
+
 DEFAULT_JOBS = 40
 """A step mostly waits for its phone: this many may as well wait together."""
-STATE_SCHEMA = 1
-_LARGEST_STATE_BYTES = 100_000
 _LARGEST_MANIFEST_BYTES = 1_000_000
 _APKS = ("termux-app", "termux-api", "termux-boot")
 
@@ -91,22 +91,14 @@ def run(options: argparse.Namespace) -> int:
     states = {serial: State(options.state, serial) for serial in wanted}
     devices = assign(roster, wanted, states, options.state)
     steps = [step for step in STEPS if step.name not in options.skip]
-    board = Board(
-        [Row(key=serial, device=devices.get(serial, "")) for serial in wanted],
-        [step.name for step in steps],
-        quiet=options.json,
-    )
+    board = _board(wanted, devices, steps, quiet=options.json)
 
     def flash_one(serial: str) -> None:
         adb = Adb(serial=serial, program=options.adb, children=children, patience=options.patience)
-        try:
-            _Flash(adb, plan, states[serial], board, dry_run=options.dry_run).go(
-                found.get(serial, "absent"), devices.get(serial, ""), steps
-            )
-        finally:
-            board.end(serial)
+        flash = _Flash(adb, plan, states[serial], board, dry_run=options.dry_run)
+        flash.go(found.get(serial, "absent"), devices.get(serial, ""), steps)
 
-    side_by_side(flash_one, wanted, options.jobs, board, children)
+    _side_by_side(flash_one, wanted, options.jobs, board, children)
     if options.json:
         print(json.dumps(board.document(), indent=1, ensure_ascii=False))
     else:
@@ -114,107 +106,29 @@ def run(options: argparse.Namespace) -> int:
     return 0 if board.all_ready else 1
 
 
-def side_by_side(work: Callable[[str], None], keys: Sequence[str], jobs: int, board: Board, children: Children) -> None:
-    """Work on many at a time; Ctrl-C ends them all, and what was done stays known."""
+def _board(wanted: Sequence[str], devices: Mapping[str, str], steps: Sequence[Step], *, quiet: bool) -> "Board":
+    from deploy.board import Board, Row
+
+    rows = [Row(key=serial, device=devices.get(serial, "")) for serial in wanted]
+    return Board(rows, [step.name for step in steps], quiet=quiet)
+
+
+def _side_by_side(
+    work: Callable[[str], None], keys: Sequence[str], jobs: int, board: "Board", children: Children
+) -> None:
+    """Work on many at a time; Ctrl-C ends them all, and the table says how far each came."""
     with board, ThreadPoolExecutor(min(jobs, len(keys))) as pool:
         futures = [pool.submit(work, key) for key in keys]
         try:
             for future in futures:
                 future.result()
-        except BaseException:
+        except KeyboardInterrupt:
             children.end()
             for future in futures:
                 future.cancel()
+        except BaseException:
+            children.end()
             raise
-
-
-class State:
-    """What was done to one phone: a file, replaced as a whole after each step."""
-
-    def __init__(self, folder: Path, serial: str) -> None:
-        """Read what there is; a damaged file is nothing, and everything is done again."""
-        self._path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', serial)}.json"
-        self.serial = serial
-        self.device = ""
-        self.identity = ""
-        self.done: dict[str, str] = {}
-        """Step by step, the key with which it was done."""
-        self._read()
-
-    def _read(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                fields = Fields(json.loads(file.read(_LARGEST_STATE_BYTES)))
-            fields.integer("schema", STATE_SCHEMA, STATE_SCHEMA)
-            device = fields.text("device", longest=63)
-            identity = fields.text("identity", longest=200)
-            done = {name: str(key) for name, key in fields.mapping("done").items()}
-        except (OSError, ValueError, FieldError):
-            return
-        self.device, self.identity, self.done = device, identity, done
-
-    def belongs_to(self, phone: Phone) -> None:
-        """Forget everything if this is not the phone that it was: reset, lent to another name, or emptied."""
-        if (self.identity, self.device) != (phone.identity, phone.device) or not set(PACKAGES) <= phone.packages:
-            self.done = {}
-        self.identity, self.device = phone.identity, phone.device
-
-    def keep(self) -> None:
-        """Write it down; DeployError if that is not possible."""
-        document = {
-            "schema": STATE_SCHEMA,
-            "serial": self.serial,
-            "device": self.device,
-            "identity": self.identity,
-            "written_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "done": self.done,
-        }
-        draft = self._path.with_name(f".{self._path.name}.new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(document, indent=1) + "\n")
-            draft.replace(self._path)
-        except OSError as error:
-            raise DeployError(f"{self._path}: cannot be written: {error.strerror}") from error
-
-
-def assign(roster: Roster, serials: Iterable[str], states: Mapping[str, State], folder: Path) -> dict[str, str]:
-    """Return which device each phone becomes: by its serial, else what it was before, else the next free one."""
-    phones = [member for member in roster.members if member.kind == "phone"]
-    given = {member.serial: member.id for member in phones if member.serial}
-    free = [member.id for member in phones if not member.serial]
-    taken = {device: serial for device, serial in owners(roster, folder).items() if device in free}
-    assigned: dict[str, str] = {}
-    for serial in serials:
-        before = states[serial].device
-        if serial in given:
-            assigned[serial] = given[serial]
-        elif taken.get(before) == serial:
-            assigned[serial] = before
-        else:
-            unowned = next((device for device in free if device not in taken), None)
-            if unowned is not None:
-                assigned[serial] = unowned
-                taken[unowned] = serial
-    return assigned
-
-
-def owners(roster: Roster, folder: Path) -> dict[str, str]:
-    """Return which phone, by serial, each device is: by the fleet file, else by what `flash` wrote down."""
-    known = {member.id for member in roster.members if member.kind == "phone"}
-    remembered = {state.device: state.serial for state in _all_states(folder) if state.device in known}
-    return remembered | {member.id: member.serial for member in roster.members if member.serial}
-
-
-def _all_states(folder: Path) -> list[State]:
-    return [State(folder, serial) for path in sorted(folder.glob("*.json")) if (serial := _serial_in(path))]
-
-
-def _serial_in(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_bytes())["serial"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 @dataclass(slots=True)
@@ -224,12 +138,18 @@ class _Flash:
     adb: Adb
     plan: Plan
     state: State
-    board: Board
+    board: "Board"
     dry_run: bool
     phone: Phone = field(init=False)
 
     def go(self, found: str, device: str, steps: Sequence[Step]) -> None:
         """Take all steps until one that stops the rest."""
+        try:
+            self._go(found, device, steps)
+        finally:
+            self.board.end(self.adb.serial)
+
+    def _go(self, found: str, device: str, steps: Sequence[Step]) -> None:
         trouble = _not_ready(found, device, self.plan.files)
         if trouble is not None:
             self._add(Outcome(step=steps[0].name, word="failed", detail=trouble[0], by_hand=trouble[1]))
@@ -258,7 +178,7 @@ class _Flash:
 
     def _refused(self, step: Step, error: Exception) -> Outcome:
         if isinstance(error, PhoneGoneError):
-            cure = "plug it in again, unlock it, accept this computer; then run this again: it goes on here"
+            cure = "plug it in, unlock it, accept this computer; then run this again: it goes on here"
             return Outcome(step=step.name, word="failed", detail=str(error), by_hand=cure)
         word = "failed" if step.stops else "by hand"
         by_hand = step.by_hand.format(serial=self.adb.serial)

@@ -15,15 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from agent.errors import ConfigError
 from deploy.adb import PREFIX, Adb, AdbError, Children
 from deploy.errors import DeployError
-from deploy.flash import DEFAULT_STATE, find_bundles, owners
+from deploy.flash import find_bundles
 from deploy.link import AdbLink, Link, SshLink
 from deploy.roster import Member, Roster, read_roster
+from deploy.state import DEFAULT_STATE, owners
 
 OLDEST_SIGN_S = 180
 """An agent that gave no sign of life for so long hangs: its own supervisors think the same."""
@@ -200,6 +198,9 @@ def _say(answers: Sequence[Answer], columns: Sequence[str], *, as_json: bool) ->
             document = {"id": answer.id, "where": answer.where, "good": answer.good, "problem": answer.problem}
             print(json.dumps({**document, **answer.facts}, ensure_ascii=False))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for title in ("device", "", *columns, "problem"):
         table.add_column(title, overflow="fold")

@@ -11,11 +11,12 @@ from reportlab.lib.utils import simpleSplit
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
+from deploy.provision import PER_SHEET
 from deploy.roster import Member
 
 COLUMNS, ROWS = 3, 7
 """The common sheet of 21 labels, 63.5 × 38.1 mm."""
-PER_SHEET = COLUMNS * ROWS
+assert PER_SHEET == COLUMNS * ROWS
 _WIDTH, _HEIGHT = 63.5 * mm, 38.1 * mm
 _LEFT, _TOP, _GAP = 7.2 * mm, 15.1 * mm, 2.5 * mm
 _PAD = 3 * mm

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import yaml
 
 from agent.errors import ConfigError
 from agent.signing import read_key
-from base_station.admission import admit, opened_store
-from base_station.authority import prepare
-from base_station.keys import KeyRing, write_secret
-from base_station.settings import Settings, default_data
-from base_station.store import Store
-from deploy.labels import PER_SHEET, qr_code, write_labels
 from deploy.roster import Member, Roster, read_roster
 
+if TYPE_CHECKING:  # the station and the printing take a second to import, and `run` needs neither
+    from base_station.keys import KeyRing
+    from base_station.store import Store
+
 DEFAULT_OUT = Path("var/fleet")
+PER_SHEET = 21
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("fleet", type=Path, metavar="FLEET.yaml", help="which devices there are")
     parser.add_argument(
-        "--data", type=Path, default=default_data(), metavar="DIR", help="the station's data folder (%(default)s)"
+        "--data", type=Path, metavar="DIR", help="the station's data folder (default: where `serve` has it)"
     )
     parser.add_argument(
         "--out",
@@ -71,12 +71,17 @@ def run(options: argparse.Namespace) -> int:
     """Provision the fleet and say what was done."""
     if not 1 <= options.first_label <= PER_SHEET:
         raise ConfigError(f"--first-label: is {options.first_label}, expected 1 to {PER_SHEET}")
+    from base_station.admission import opened_store
+    from base_station.settings import default_data
+    from deploy.labels import write_labels
+
     roster = read_roster(options.fleet)
     now = datetime.now(UTC)
     out: Path = options.out
+    data: Path = options.data or default_data()
     _make_folder(out)
-    ca = _authority(roster, options.data, now)
-    with opened_store(options.data) as (store, ring):
+    ca = _authority(roster, data, now)
+    with opened_store(data) as (store, ring):
         done = [_provision(roster, member, out / member.id, ca, store, ring, now) for member in roster.members]
         strangers = _strangers(roster, store)
     write_labels(out / "labels.pdf", roster.members, options.first_label)
@@ -93,6 +98,9 @@ def _make_folder(folder: Path) -> None:
 
 def _authority(roster: Roster, data: Path, now: datetime) -> bytes | None:
     """Return what devices pin; the station's certificate is made good for all addresses of the fleet file."""
+    from base_station.authority import prepare
+    from base_station.settings import Settings
+
     if not roster.needs_ca:
         return None
     hosts = [urlsplit(url).hostname or "" for url in roster.urls]
@@ -104,9 +112,11 @@ def _authority(roster: Roster, data: Path, now: datetime) -> bytes | None:
 
 
 def _provision(
-    roster: Roster, member: Member, folder: Path, ca: bytes | None, store: Store, ring: KeyRing, now: datetime
+    roster: Roster, member: Member, folder: Path, ca: bytes | None, store: "Store", ring: "KeyRing", now: datetime
 ) -> Provisioned:
     """Provision one device; what is wrong with it stops no other."""
+    from deploy.labels import qr_code
+
     try:
         _make_folder(folder)
         key = _key(member, folder / "device.key", store, ring, now)
@@ -121,8 +131,11 @@ def _provision(
     return Provisioned(id=member.id, good=True, key=key, config=config)
 
 
-def _key(member: Member, key_file: Path, store: Store, ring: KeyRing, now: datetime) -> str:
+def _key(member: Member, key_file: Path, store: "Store", ring: "KeyRing", now: datetime) -> str:
     """See to it that device and station have the same key, and make none where there is one."""
+    from base_station.admission import admit
+    from base_station.keys import write_secret
+
     device = store.device(member.id)
     mine = read_key(key_file) if key_file.exists() else None
     if device is None:
@@ -178,7 +191,7 @@ def _write(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def _strangers(roster: Roster, store: Store) -> list[str]:
+def _strangers(roster: Roster, store: "Store") -> list[str]:
     known = {member.id for member in roster.members}
     return [
         device.device_id for device in store.devices() if device.device_id not in known and device.revoked_utc is None

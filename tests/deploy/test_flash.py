@@ -2,14 +2,17 @@
 
 import io
 import json
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 from deploy.__main__ import main
-from deploy.flash import State
+from deploy.state import State
 
 FAKE = Path(__file__).with_name("fake_adb.py")
 HEALTHY = ("galaxy-s21", "pixel-6", "moto-g5", "galaxy-j5", "redmi-9", "huawei-p20", "nokia-7")
@@ -56,11 +59,14 @@ class Table:
         assert main(["provision", str(fleet), *where]) == 0
 
     def flash(self, *more: str) -> int:
+        return main([*self.command(), *more])
+
+    def command(self) -> list[str]:
         command = ["flash", str(self.root / "fleet.yaml"), "--apks", str(self.apks), "--adb", str(self.adb)]
         command += ["--files", str(self.root / "files"), "--state", str(self.root / "state"), "--patience", "0.2"]
         for processor in ("aarch64", "arm"):
             command += ["--bundle", str(self.root / f"{processor}.tar.gz")]
-        return main([*command, *more])
+        return command
 
     def calls(self, serial: str) -> list[str]:
         path = self.phones / serial / "calls"
@@ -257,3 +263,20 @@ def test_what_cannot_begin_is_wrong_use(table, capsys, monkeypatch):
     (table.apks / "termux-api-app_v1.apk").unlink()
     assert table.flash() == 2
     assert "has no termux-api*.apk" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_and_the_table_says_how_far_each_came(table):
+    table.put("R58", "huawei-p20", "hangs")
+    table.provision("  a: {}\n")
+    command = [sys.executable, "-m", "deploy", *table.command(), "--patience", "1", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flash:
+        end_s = time.monotonic() + 30
+        while not any("deviceidle" in call for call in table.calls("R58")):
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        flash.send_signal(signal.SIGINT)
+        said = flash.communicate(timeout=20)[0]
+    assert flash.returncode == 1
+    assert step(results(said)["R58"], "battery") == ("failed", "interrupted")
+    assert step(results(said)["R58"], "apks")[0] == "done"
