@@ -62,13 +62,13 @@ def serve(
 
 
 def _renew(settings: Settings, config: uvicorn.Config, now: datetime) -> None:
-    """Take a certificate that was due into use: connections from now on get it."""
+    """Take a new certificate into use, whoever made it: connections from now on get it."""
     if config.ssl is None:
         return
     try:
         if renew(settings.tls_folder, now):
-            config.ssl.load_cert_chain(server_file(settings.tls_folder))
             log.info("the server's certificate was renewed")
+        config.ssl.load_cert_chain(server_file(settings.tls_folder))
     except (ConfigError, OSError) as error:
         log.error("the server's certificate cannot be renewed: %s; tried again in an hour", error)  # noqa: TRY400
 

@@ -158,6 +158,7 @@ def _parse(fields: Fields) -> Roster:
     _check_alone(devices, members)
     roster = Roster(urls=urls, heartbeat_s=heartbeat_s, members=members)
     for member in members:
+        _check_folder(devices, member)
         _check_config(devices, roster, member)
     return roster
 
@@ -231,6 +232,14 @@ def _check_alone(devices: Fields, members: tuple[Member, ...]) -> None:
         other = owners.setdefault(member.serial, member.id)
         if other != member.id:
             raise FieldError(f"{devices.name(member.id)}.serial", f"is {shown(member.serial)}, which {other} has too")
+
+
+def _check_folder(devices: Fields, member: Member) -> None:
+    """Refuse a folder on a phone in which nobody would look for signs of life."""
+    folder, expected = member.sections["storage"].get("folder"), _DEFAULTS["phone"]["storage"]["folder"]
+    if member.kind == "phone" and folder != expected:
+        where = f"{devices.name(member.id)}.storage.folder"
+        raise FieldError(where, f"is {shown(folder)}, expected {expected} on a phone: its supervisor looks there")
 
 
 def _check_config(devices: Fields, roster: Roster, member: Member) -> None:

@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from agent.errors import ConfigError
+from base_station import serve
 from base_station.__main__ import main
 from base_station.authority import ca_file, prepare, renew, server_file
+from base_station.settings import Settings
 
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
 
@@ -21,9 +24,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def trusts(ca: Path, server: Path, host: str) -> str:
-    """Shake hands in memory as a strict client does; return "" or why not."""
+    """Shake hands with whoever uses this certificate; return "" or why not."""
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(server)
+    return shake_hands(ca, serving, host)
+
+
+def shake_hands(ca: Path, serving: ssl.SSLContext, host: str) -> str:
+    """Shake hands in memory as a strict client does; return "" or why not."""
     asking = ssl.create_default_context(cafile=str(ca))
     asking.verify_flags |= ssl.VERIFY_X509_STRICT  # what Python 3.13 and newer ask for
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -87,6 +95,18 @@ def test_it_is_renewed_a_year_before_its_end_under_the_same_pin(folder):
     assert "station.local" in first.names
     assert trusts(ca_file(folder), server_file(folder), "station.local") == ""
     assert verified_at(NOW + timedelta(days=1000), folder, "station.local")
+
+
+def test_a_running_station_takes_a_new_certificate_into_use(tmp_path):
+    settings = Settings(data=tmp_path)
+    prepare(settings.tls_folder, ["station.local"], NOW)
+    config = uvicorn.Config("none:none", ssl_certfile=server_file(settings.tls_folder))
+    config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    config.ssl.load_cert_chain(server_file(settings.tls_folder))
+    prepare(settings.tls_folder, ["10.1.2.3"], NOW)  # `init` beside it, with another name
+    assert shake_hands(ca_file(settings.tls_folder), config.ssl, "10.1.2.3") != ""
+    serve._renew(settings, config, NOW)
+    assert shake_hands(ca_file(settings.tls_folder), config.ssl, "10.1.2.3") == ""
 
 
 def test_again_with_the_same_names_it_changes_nothing(folder):

@@ -210,6 +210,7 @@ def test_labels_go_on_with_a_sheet_that_was_begun(post):
             "devices.cedro-01.serial: is 'R58M1234', which ipe-07 has too",
         ),
         ("cedro-01: {}", "cedro-01: {storage: {outbox_mb: 0}}", "devices.cedro-01.storage.outbox_mb: is 0, expected"),
+        ("cedro-01: {}", "cedro-01: {storage: {folder: /x}}", "devices.cedro-01.storage.folder: is '/x', expected ~/"),
         ("cedro-01: {}", "cedro-01: {name: 森}", "devices.cedro-01.name: is '森', expected letters that a label"),
         ("cedro-01: {}", "cedro-01: *x", "is not YAML for a fleet: it holds an alias"),
         ("pi@10.0.0.7", "-oProxyCommand=x", "devices.pi-02.ssh: is '-oProxyCommand=x', expected user@host"),
