@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import ConfigError
-from deploy.adb import PREFIX, Adb, AdbError, Children
+from deploy.adb import PREFIX, Adb, AdbError, Children, Reply
 from deploy.errors import DeployError
 from deploy.flash import find_bundles
 from deploy.link import AdbLink, Link, SshLink
+from deploy.provision import DEFAULT_OUT
 from deploy.roster import Member, Roster, read_roster
 from deploy.state import DEFAULT_STATE, owners
+from deploy.steps import TAKE_CONFIG, packed_config
 
 OLDEST_SIGN_S = 180
 """An agent that gave no sign of life for so long hangs: its own supervisors think the same."""
@@ -74,6 +76,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     logs.set_defaults(command=_logs)
     update = actions.add_parser("update", parents=[shared], help="bring a bundle and install it; what they keep stays")
     update.add_argument("--bundle", type=Path, action="append", metavar="FILE", help="one for each kind of device")
+    update.add_argument(
+        "--files",
+        type=Path,
+        default=DEFAULT_OUT,
+        metavar="DIR",
+        help="what `provision` wrote; goes along if it is there",
+    )
     update.set_defaults(command=_update)
     pull = actions.add_parser("pull-journals", parents=[shared], help="copy every field log to this machine")
     pull.add_argument("--out", type=Path, default=Path("var/journals"), metavar="DIR", help="(default: %(default)s)")
@@ -223,10 +232,7 @@ def _logs(options: argparse.Namespace) -> int:
     }
 
     def work(member: Member, link: Link) -> Mapping[str, str]:
-        reply = link.run(commands[member.kind], timeout_s=60)
-        if reply.code:
-            raise AdbError(reply.last_line)
-        return {"log": reply.out}
+        return {"log": _good(link.run(commands[member.kind], timeout_s=60)).out}
 
     answers = ask(options, work)
     for answer in answers:
@@ -242,24 +248,39 @@ def _logs(options: argparse.Namespace) -> int:
 
 def _update(options: argparse.Namespace) -> int:
     bundles = find_bundles(options.bundle, ("termux-", "pi64-", "pi32-", "x86-64-"))
-    answers = ask(options, lambda member, link: _bring(member, link, bundles))
-    _say(answers, ("bundle", "said"), as_json=options.json)
+    answers = ask(options, lambda member, link: _bring(member, link, bundles, options.files / member.id))
+    _say(answers, ("bundle", "configuration", "said"), as_json=options.json)
     return 0 if all(answer.good for answer in answers) else 1
 
 
-def _bring(member: Member, link: Link, bundles: Mapping[str, Path]) -> Mapping[str, str]:
+def _bring(member: Member, link: Link, bundles: Mapping[str, Path], files: Path) -> Mapping[str, str]:
     """Send the bundle through the link and run its install script; it keeps the old version if the new one is bad."""
-    target = _target_for(member, link, bundles)
-    where = "$HOME" if member.kind == "phone" else "/var/tmp"  # noqa: S108  # root's own folder is made below it
+    bundle = bundles[_target_for(member, link, bundles)]
+    has_config = (files / "config.yaml").exists()
+    if has_config:
+        _good(
+            link.run(TAKE_CONFIG if member.kind == "phone" else _TAKE_CONFIG, timeout_s=60, stdin=packed_config(files))
+        )
+    where, option = ("$HOME", "") if member.kind == "phone" else (_STAGING, f" --config {_STAGING}/curupira-config")
     script = (
-        f"set -e; umask 077; d={where}/curupira-update; rm -rf $d; mkdir $d; trap 'rm -rf $d' EXIT; "
-        "tar -C $d -xzf -; $d/curupira/install.sh"
+        f"set -e; umask 077; d={where}/curupira-update; rm -rf $d; mkdir $d; "
+        f"trap 'rm -rf $d {_STAGING}/curupira-config' EXIT; tar -C $d -xzf -; "
+        f"$d/curupira/install.sh{option if has_config else ''}"
     )
-    reply = link.run(script, timeout_s=1_200, stdin=bundles[target].read_bytes())
+    reply = _good(link.run(script, timeout_s=1_200, stdin=bundle.read_bytes()))
+    return {"bundle": bundle.name, "configuration": "brought" if has_config else "as it was", "said": reply.last_line}
+
+
+def _good(reply: Reply) -> Reply:
+    """Return a good reply; AdbError has the script's own word for what is wrong."""
     if reply.code:
         errors = [line for line in reply.out.splitlines() if line.startswith("error:")]
         raise AdbError((errors or [reply.last_line])[0][:200])
-    return {"bundle": bundles[target].name, "said": reply.last_line}
+    return reply
+
+
+_STAGING = "/var/tmp"  # noqa: S108  # what is put there is made anew, for root alone
+_TAKE_CONFIG = f"set -e; umask 077; d={_STAGING}/curupira-config; rm -rf $d; mkdir $d; tar -C $d -xf -"
 
 
 def _target_for(member: Member, link: Link, bundles: Mapping[str, Path]) -> str:

@@ -20,6 +20,10 @@ LEAST_FREE_MB = 500
 """Termux takes about 180 MB by its own word; what its packages take was not measured, the rest is for them."""
 CONFIG_FILES = ("config.yaml", "device.key", "ca.pem")
 CONFIG = "~/.config/curupira/config.yaml"
+TAKE_CONFIG = (
+    "umask 077; mkdir -p ~/.config/curupira && tar -C ~/.config/curupira -xf - && chmod 600 ~/.config/curupira/*"
+)
+"""What a phone does with `packed_config` on its standard input."""
 _POLL_S = 2.0
 
 
@@ -183,20 +187,23 @@ def sha256_of(path: Path) -> str:
 
 def bring_config(phone: Phone) -> Done:
     """Bring key, configuration and certificate straight into Termux' own folder, which no other app reads."""
+    reply = phone.adb.termux(TAKE_CONFIG, timeout_s=60, stdin=packed_config(phone.folder))
+    phone.adb.must(reply, "cannot write into Termux' home")
+    return Done(f"it is {phone.device}")
+
+
+def packed_config(folder: Path) -> bytes:
+    """Return a device's own files as an archive: they travel through a pipe, never over a command line."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name in CONFIG_FILES:
-            path = phone.folder / name
+            path = folder / name
             if path.exists():
                 content = path.read_bytes()
                 member = tarfile.TarInfo(name)
                 member.size, member.mode = len(content), 0o600
                 tar.addfile(member, io.BytesIO(content))
-    script = (
-        "umask 077; mkdir -p ~/.config/curupira && tar -C ~/.config/curupira -xf - && chmod 600 ~/.config/curupira/*"
-    )
-    phone.adb.must(phone.adb.termux(script, timeout_s=60, stdin=packed.getvalue()), "cannot write into Termux' home")
-    return Done(f"it is {phone.device}")
+    return packed.getvalue()
 
 
 def config_key(phone: Phone) -> str:

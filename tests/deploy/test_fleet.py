@@ -49,7 +49,7 @@ class Camp:
             "devices:\n  ipe-07: {serial: R58}\n  lost-01: {}\n"
             f"  pi-02: {{kind: linux, ssh: pi@10.0.0.7, ssh_port: 2222, storage: {{folder: {self.state}}}}}\n"
         )
-        self.journal(self.state, {"journal-1.jsonl.gz": gzip.compress(b"{}\n"), "journal.jsonl": b"{}\n"})
+        self.journal(self.state, {"journal-1.jsonl.gz": gzip.compress(b"{}\n", mtime=0), "journal.jsonl": b"{}\n"})
         self.pack(self.phone / "journal.tar", {"journal/journal.jsonl": b"{}\n"})
         (self.state / "alive").touch()
 
@@ -71,6 +71,8 @@ class Camp:
 
     def fleet(self, action: str, *more: str) -> int:
         command = ["fleet", action, str(self.root / "fleet.yaml"), "--state", str(self.root / "state")]
+        if action == "update":
+            command += ["--files", str(self.root / "files")]
         command += ["--adb", str(self.root / "adb"), "--ssh", str(self.root / "ssh")]
         return main([*command, *more])
 
@@ -130,7 +132,7 @@ def test_journals_come_home(camp, capsys, tmp_path):
     out = tmp_path / "journals"
     assert camp.fleet("pull-journals", "--out", str(out), "--only", "ipe-07", "--only", "pi-02") == 0
     assert (out / "ipe-07" / "journal" / "journal.jsonl").read_bytes() == b"{}\n"
-    assert (out / "pi-02" / "journal" / "journal-1.jsonl.gz").read_bytes() == gzip.compress(b"{}\n")
+    assert (out / "pi-02" / "journal" / "journal-1.jsonl.gz").read_bytes() == gzip.compress(b"{}\n", mtime=0)
     assert {path.name for path in (out / "pi-02" / "journal").iterdir()} == {"journal-1.jsonl.gz", "journal.jsonl"}
 
 
@@ -157,7 +159,11 @@ def test_a_journal_that_comes_broken_or_empty_is_told(camp, capsys, tmp_path, co
 
 
 def test_an_update_goes_to_each_by_its_kind(camp, capsys, tmp_path):
-    install = b'#!/bin/sh\necho "curupira 2.0 is installed in $(basename "$(dirname "$0")")"\n'
+    install = b'#!/bin/sh\n[ -z "$2" ] || cat "$2/config.yaml" "$2/device.key"; echo "curupira 2.0 is installed"\n'
+    for name in ("ipe-07", "pi-02"):
+        (camp.root / "files" / name).mkdir(parents=True)
+        (camp.root / "files" / name / "config.yaml").write_text(f"device: {{id: {name}}}\n")
+        (camp.root / "files" / name / "device.key").write_text("secret\n")
     bundles = []
     for target in ("termux-aarch64", "x86-64-py311"):
         path = tmp_path / f"{target}.tar.gz"
@@ -175,8 +181,12 @@ def test_an_update_goes_to_each_by_its_kind(camp, capsys, tmp_path):
     said = lines(capsys.readouterr().out)
     assert said["ipe-07"]["bundle"] == "termux-aarch64.tar.gz"
     assert (camp.phone / "update").read_bytes() == (tmp_path / "termux-aarch64.tar.gz").read_bytes()
-    assert said["pi-02"]["said"] == "curupira 2.0 is installed in curupira"
-    assert not Path("/var/tmp/curupira-update").exists()
+    assert said["pi-02"]["said"] == "curupira 2.0 is installed"
+    assert said["pi-02"]["configuration"] == "brought"
+    with tarfile.open(camp.phone / "config.tar") as tar:
+        assert tar.extractfile("config.yaml").read() == b"device: {id: ipe-07}\n"
+    assert "secret" not in (camp.root / "ssh-calls").read_text()
+    assert not any(Path(f"/var/tmp/curupira-{what}").exists() for what in ("update", "config"))
     assert camp.fleet("update", *bundles[:2], "--json", "--only", "pi-02") == 1
     assert "no bundle given for it: x86-64-py311" in lines(capsys.readouterr().out)["pi-02"]["problem"]
 
