@@ -153,7 +153,7 @@ def _parse(fields: Fields) -> Roster:
     fields.done()
     names = devices.all_keys()
     if not 1 <= len(names) <= MOST_DEVICES:
-        raise FieldError(devices.name("")[:-1], f"has {len(names)} devices, expected 1 to {MOST_DEVICES}")
+        raise FieldError("devices", f"has {len(names)} devices, expected 1 to {MOST_DEVICES}")
     members = tuple(_member(name, devices, shared) for name in names)
     _check_alone(devices, members)
     roster = Roster(urls=urls, heartbeat_s=heartbeat_s, members=members)
