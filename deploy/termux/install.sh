@@ -76,7 +76,10 @@ check_system() {
 
 unpack_release() {
     release="$OPT/releases/$(sha256sum <"$HERE/SHA256SUMS" | cut -c1-16)"
-    [ ! -d "$release" ] || return 0
+    if [ -d "$release" ]; then
+        prove "$release" || refuse
+        return 0
+    fi
     draft="$release.new"
     rm -rf "$draft"
     mkdir -p "$draft"
@@ -86,7 +89,10 @@ unpack_release() {
         fail "pip cannot install the wheels (is the disk full?)" "df -h $PREFIX; then run this again"
     }
     compile_extras "$draft"
-    prove "$draft"
+    prove "$draft" || {
+        rm -rf "$draft"
+        refuse
+    }
     mv "$draft" "$release"
 }
 
@@ -111,12 +117,15 @@ compile() {
 # a release that does not give its model's golden answers on this phone is not taken into use
 prove() {
     scratch=$(mktemp -d)
-    (cd "$scratch" && PYTHONPATH="$1" OPENBLAS_NUM_THREADS=1 python -P -m agent doctor --offline) || {
-        rm -rf "$scratch" "$1"
-        fail "this version does not pass its own check on this phone; what was installed before stays" \
-            "read the lines above; pkg upgrade, then run this again"
-    }
+    good=0
+    (cd "$scratch" && PYTHONPATH="$1" OPENBLAS_NUM_THREADS=1 python -P -m agent doctor --offline) || good=$?
     rm -rf "$scratch"
+    return "$good"
+}
+
+refuse() {
+    fail "this version does not pass its own check on this phone; what was installed before stays" \
+        "read the lines above; pkg upgrade, then run this again"
 }
 
 # Termux' shebangs hold its prefix

@@ -213,7 +213,7 @@ class Handset:
             self.sh("sv", "force-shutdown", service, check=None)
 
 
-def wait_for(what: Callable[[], bool], longest_s: float = 20.0) -> None:
+def wait_for(what: Callable[[], bool], longest_s: float = 60.0) -> None:
     """Wait until something is so; AssertionError if it never is."""
     end_s = time.monotonic() + longest_s
     while not what():

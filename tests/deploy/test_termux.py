@@ -70,7 +70,7 @@ def test_it_is_installed_listens_gets_its_ears_back_after_zeros_and_leaves_nothi
     assert phone.status().startswith("run:")
     assert any(call.startswith("pulseaudio -n --daemonize=no") for call in phone.calls())
     phone.hears("zeros")
-    wait_for(lambda: any(call == "am start -n com.termux/.app.TermuxActivity" for call in phone.calls()), 30)
+    wait_for(lambda: any(call == "am start -n com.termux/.app.TermuxActivity" for call in phone.calls()))
     assert "WARNING zeros: " in phone.log()
     wait_for(lambda: sum(call.startswith("pulseaudio") for call in phone.calls()) == 2)  # opened anew, once
     phone.hears("sound")
