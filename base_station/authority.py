@@ -131,8 +131,16 @@ def _authority_file(folder: Path) -> Path:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _hand_over(folder)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot make the folder: {error.strerror or error}") from error
+
+
+def _hand_over(path: Path) -> None:
+    """Give what root made to whom the folder around it belongs: the service has a user of its own."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _standing(folder: Path, authority: _Pair, made: Sequence[str]) -> Standing:
@@ -333,6 +341,7 @@ def _write(path: Path, pair: _Pair) -> None:
     draft.unlink(missing_ok=True)
     try:
         write_secret(draft, key + pair.certificate.public_bytes(serialization.Encoding.PEM).rstrip())
+        _hand_over(draft)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -349,6 +358,7 @@ def _publish(folder: Path, authority: _Pair) -> None:
             return
         draft = path.with_name(f".{path.name}.new-{os.getpid()}")
         draft.write_bytes(content)
+        _hand_over(draft)
         draft.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,5 +1,6 @@
 """The station's certificate authority: what devices and browsers make of its certificates, as OpenSSL judges."""
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -163,6 +164,16 @@ def test_a_damaged_file_is_named(folder, content):
     (folder / "authority.pem").write_bytes(content)
     with pytest.raises(ConfigError, match=r"authority\.pem: is damaged"):
         renew(folder, NOW)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what the service cannot read")
+def test_what_root_makes_belongs_to_the_service(tmp_path):
+    data = tmp_path / "station"
+    data.mkdir()
+    os.chown(data, 12_345, 23_456)
+    prepare(data / "tls", ["station.local"], NOW)
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in (data / "tls", *(data / "tls").iterdir())}
+    assert owners == {(12_345, 23_456)}
 
 
 def test_a_changed_pin_is_put_right(folder):
