@@ -31,15 +31,20 @@ def test_all_scripts_are_found():
     assert {".ci/run", "constraints/lock.sh", "deploy/termux/install.sh", "deploy/termux/service/curupira/run"} <= names
 
 
-def test_every_script_begins_with_its_shebang():
+def test_every_script_that_is_run_begins_with_its_shebang():
     # a comment before it, and runit starts nothing and says nothing
-    assert [path for path in scripts() if not path.read_bytes().startswith(b"#!")] == []
+    run = [path for path in scripts() if path.stat().st_mode & 0o100 or "termux" in path.parts]
+    assert len(run) > 10
+    assert [path for path in run if not path.read_bytes().startswith(b"#!")] == []
 
 
 def test_shellcheck_finds_nothing():
     if shutil.which("shellcheck") is None:
         pytest.skip("needs shellcheck (apt install shellcheck)")
-    result = subprocess.run(["shellcheck", *map(str, scripts())], capture_output=True, text=True, check=False)
+    # what is only ever sourced has no shebang, and is looked at where it is sourced
+    names = [str(path.relative_to(REPO)) for path in scripts() if path.read_bytes().startswith(b"#!")]
+    command = ["shellcheck", "--external-sources", *names]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
 
 
