@@ -40,7 +40,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Installs Termux and the bundle on every connected phone, gives each its key and configuration, "
         "starts it, and asks it whether it hears and reaches the station. Run it again after trouble: what was done is "
         "kept, what failed is tried again. Exit code 0 only if every phone is ready.",
-        epilog="Steps: " + ", ".join(step.name for step in STEPS) + ". docs/field-guide.md has what to do before.",
+        epilog="Steps: " + ", ".join(step.name for step in STEPS) + ". docs/fleet.md has what to do before.",
     )
     parser.add_argument("fleet", type=Path, metavar="FLEET.yaml", help="which devices there are")
     parser.add_argument("--apks", type=Path, required=True, metavar="DIR", help="the three APKs of Termux, from GitHub")
