@@ -1,24 +1,23 @@
-"""`python -m base_station`: serve, device add, list, revoke.
+"""`python -m base_station`: init, serve, device add, list, revoke.
 
 Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent import VERSION
 from agent.errors import AgentError, ConfigError
-from agent.signing import DEVICE_ID, new_key
-from base_station.keys import KeyRing, open_ring, write_secret
+from agent.signing import DEVICE_ID
+from base_station.admission import admit, opened_store
 from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
-from base_station.store import Device, Store
+from base_station.store import Device
 from base_station.words import ago
 
 DONE, NO, WRONG_USE = 0, 1, 2
@@ -60,12 +59,32 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=default_data(),
         metavar="DIR",
-        help="folder of the database and the station's key; made if missing (default: %(default)s)",
+        help="folder of the database, keys and certificates; made if missing (default: %(default)s)",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(commands, shared)
     _add_serve(commands, shared)
     _add_device(commands, shared)
     return parser
+
+
+def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    init = commands.add_parser(
+        "init",
+        parents=[shared],
+        help="make the station's certificate authority and its TLS certificate",
+        description="Makes the station's own certificate authority, once, and a certificate for the names and "
+        "addresses under which devices reach it; `serve` speaks TLS from then on and renews the certificate by itself. "
+        "Run again it keeps the authority; with other names it makes the certificate anew, for these.",
+    )
+    init.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name or address, may be given again; loopback is always there (default: the names it has)",
+    )
+    init.set_defaults(command=_init)
 
 
 def _add_serve(
@@ -78,7 +97,11 @@ def _add_serve(
         description="Runs the station: the API for devices and the page for rangers. Prints the page's address when it "
         "is ready.",
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; loopback only (default: %(default)s)")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; beyond loopback after `init`, and then for devices alone (default: %(default)s)",
+    )
     serve.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (default: %(default)s)"
     )
@@ -120,6 +143,18 @@ def _add_device(
     revoke.set_defaults(command=_device_revoke)
 
 
+def _init(options: argparse.Namespace) -> int:
+    from base_station.authority import prepare
+
+    settings = Settings(data=options.data)
+    prepare_folder(settings.data)
+    standing = prepare(settings.tls_folder, options.name, _now())
+    print(f"{' and '.join(standing.made)} made" if standing.made else "all is there: nothing was changed")
+    print(f"good for: {', '.join(standing.names)}; until {standing.ends:%Y-%m-%d}, renewed a year before")
+    print(f"devices pin {standing.ca_file}, SHA-256 {standing.fingerprint}")
+    return DONE
+
+
 def _serve(options: argparse.Namespace) -> int:
     settings = Settings(data=options.data, host=options.host, port=options.port)
     signal.signal(signal.SIGTERM, _leave)
@@ -154,19 +189,7 @@ def _device_add(options: argparse.Namespace) -> int:
             raise ConfigError(f"{options.name}: there is such a device already; --rotate gives it a new key")
         if key_file.exists() and not options.rotate:
             raise ConfigError(f"{key_file}: exists already; move it away, or name another with --key-out")
-        key = new_key()
-        draft = key_file.with_name(f".{key_file.name}.new")
-        draft.unlink(missing_ok=True)
-        write_secret(draft, key.hex().encode())
-        try:
-            sealed = ring.seal(key)
-            if device is None:
-                store.add_device(options.name, sealed, _now())
-            else:
-                store.rotate_key(options.name, sealed)
-            draft.replace(key_file)
-        finally:
-            draft.unlink(missing_ok=True)
+        admit(store, ring, options.name, key_file, _now())
     done = "added" if device is None else "has a new key, the old one is worthless"
     print(f"{options.name}: {done}; its key is in {key_file}: bring it to the device, then remove it here")
     return DONE
@@ -204,15 +227,6 @@ def _device_revoke(options: argparse.Namespace) -> int:
             raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
     print(f"{options.name}: refused from now on")
     return DONE
-
-
-@contextlib.contextmanager
-def opened_store(data: Path) -> Iterator[tuple[Store, KeyRing]]:
-    """Yield the station's database and keys."""
-    settings = Settings(data=data)
-    prepare_folder(data)
-    with contextlib.closing(Store(settings.database_url)) as store:
-        yield store, open_ring(settings.key_file, make=not store.devices())
 
 
 def _now() -> datetime:

@@ -1,7 +1,8 @@
 """HTTP: what devices post and what programs read. The protocol itself is in `inbox`, the data in `store`.
 
-Reading needs no password yet, so that the station serves the loopback address alone (`settings`), and answers
-only requests that name it so: a page from elsewhere cannot read it through the ranger's browser.
+Reading needs no password yet, so that it is answered on the loopback address alone, and only to requests that name it
+so: a page from elsewhere cannot read it through the ranger's browser. `doors` keeps it so when devices come in from
+other machines.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from agent.alert import ALERT_SCHEMA, Alert, Heartbeat
 from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
+from base_station.doors import Doors
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
 from base_station.picture import png
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
@@ -121,13 +123,14 @@ class ProblemOut(BaseModel):
     field: str | None = Field(default=None, description="Which part of the request is wrong.")
 
 
-def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> FastAPI:
+def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], *, exposed: bool = False) -> FastAPI:
     """Return the API as an ASGI application.
 
     Args:
         store: the database.
         incoming: takes what devices send.
         now: station time, UTC.
+        exposed: whether devices on other machines may send; nobody else is answered there.
     """
     app = _Api(
         title="Curupira base station",
@@ -137,7 +140,10 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> Fas
         docs_url=None,  # its page loads scripts from the internet, and the post has none
         redoc_url=None,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
+    if exposed:
+        app.add_middleware(Doors, device_paths=LARGEST_BODY, names=_LOOPBACK_NAMES)
+    else:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
