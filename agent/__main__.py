@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, cast
 
 from agent import VERSION
 from agent.alert import Alert
+from agent.battery import BatteryWatch, look
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
 from agent.config import AgentConfig, read_config
 from agent.counter import Counter
+from agent.duty import Duty
 from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
@@ -265,11 +267,21 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
     if instead_of:
         health.begin("model_fallback", clock.monotonic_s())
         journal.event("state_begins", state="model_fallback", reason=instead_of)
+    listener = new_listener()
+    duty = Duty(
+        config=config.power,
+        reader=reader,
+        listener=listener,
+        health=health,
+        journal=journal,
+        watch=_battery_watch(config, clock, stack, stop),
+        started_s=clock.monotonic_s(),
+    )
     stages = Stages(
         reader=reader,
         hearing=Hearing(),
-        listener=new_listener(),
-        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
+        listener=listener,
+        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now, battery=duty.battery),
         outbox=outbox,
         uplink=uplink,
         journal=journal,
@@ -278,8 +290,22 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         heartbeat_s=config.station.heartbeat_s,
         watchdog=Watchdog(folder / "alive"),
         guard=ModelGuard(slots, model, manifest.digest),
+        duty=duty,
     )
     return stages, gate_kind
+
+
+def _battery_watch(
+    config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: threading.Event
+) -> BatteryWatch | None:
+    """Start the thread that looks at the battery; None where nobody is to look, or where a recording is played."""
+    source = config.power.source
+    if source == "none" or (source == "auto" and config.capture.source == "file"):
+        return None
+    watch = BatteryWatch(lambda: look(source), clock.monotonic_s, config.power.read_every_s)
+    supervised("battery", watch.run, stop)
+    stack.callback(stop.set)
+    return watch
 
 
 @contextmanager

@@ -221,7 +221,7 @@ class Journal:
     def minute(
         self,
         *,
-        level_dbfs: float,
+        level_dbfs: float | None,
         queue: int,
         battery: Battery | None = None,
         gaps: Sequence[Mapping[str, Json]] = (),
@@ -231,7 +231,7 @@ class Journal:
         """Write the line of one minute, with the windows since the last.
 
         Args:
-            level_dbfs: RMS level of the minute, 0 = full scale.
+            level_dbfs: RMS level of the minute, 0 = full scale; None: nothing was heard, which is not silence.
             queue: alerts that wait for the station.
             battery: power and temperature, as far as they are known.
             gaps: audio that was lost: where, how much, why.
