@@ -329,7 +329,7 @@ class Journal:
             self._windows = []
         sealed = _sealed(line)
         # minutes come whatever the day has left: a deeper debt would silence what follows for long
-        self._room = max(self._room - len(sealed), -float(_RESERVE_BYTES))
+        self._room = max(self._room - len(sealed), -2.0 * _RESERVE_BYTES)
         self._buffer.append((self._setting, sealed))
         waiting = sum(len(kept) for _, kept in self._buffer)
         if waiting > _LARGEST_BUFFER_BYTES:
