@@ -41,7 +41,7 @@ from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
 from agent.slots import ModelGuard, ModelSlots
-from agent.watchdog import RunMark, Watchdog
+from agent.watchdog import RunMark, Watchdog, alive_file
 
 if TYPE_CHECKING:
     from agent.uplink import Uplink
@@ -267,6 +267,7 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
     if instead_of:
         health.begin("model_fallback", clock.monotonic_s())
         journal.event("state_begins", state="model_fallback", reason=instead_of)
+    alive, touch_s = alive_file(folder)
     listener = new_listener()
     duty = Duty(
         config=config.power,
@@ -288,7 +289,7 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         health=health,
         clock=clock,
         heartbeat_s=config.station.heartbeat_s,
-        watchdog=Watchdog(folder / "alive"),
+        watchdog=Watchdog(alive, touch_s=touch_s),
         guard=ModelGuard(slots, model, manifest.digest),
         duty=duty,
     )

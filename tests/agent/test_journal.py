@@ -669,7 +669,7 @@ def test_what_memory_cannot_hold_is_counted(night: Night, refusal: Refusal) -> N
         night.journal.minute(level_dbfs=-41.5, queue=0, more={"number": number, "text": "x" * 1_000})
     assert sum(len(line) for _, line in night.journal._buffer) < 300_000
     refusal.number = 0
-    night.now_s += 10_800.0
+    night.now_s += 14_400.0
     night.journal.event("after")
     assert len(list(read(night.folder))) + night.journal.lines_lost == 1_001
     assert night.journal.lines_lost > 500
