@@ -1,7 +1,8 @@
 """Whoever starts the agent again must know when to: signs of life that follow the sound, not a timer.
 
 Under systemd the notification socket carries them (READY, WATCHDOG, STATUS, STOPPING); everywhere else a file is
-touched, in memory where there is such a folder, whose age a supervisor's script can read. And each run leaves a mark, so that the next one knows how it ended.
+touched, in memory where there is such a folder, whose age a supervisor's script can read. And each run leaves a mark,
+so that the next one knows how it ended.
 """
 
 import contextlib
