@@ -1,8 +1,9 @@
 """How much the device may do with the power that it has: three named levels, and what moves it between them.
 
-`full` hears everything. `saving` gives the model every second window and tells less often. `survival` lets the
-microphone go for most of each cycle: a device that hears a fifth of the time for a week is worth more than one that
-hears all of it for two days. Charge and heat move the level, each with its own margin on the way back.
+`full` hears everything. `saving` lets the microphone go for a third of the time, gives the model every second window
+and tells less often: a saw at work for two minutes is heard all the same. `survival` hears one minute in five: a device
+that does so for four days is worth more than one that hears everything for one. Charge and heat move the level, each
+with its own margin on the way back.
 """
 
 from dataclasses import dataclass, field
@@ -62,9 +63,11 @@ class LevelConfig:
 
 
 FULL = LevelConfig()
-SAVING = LevelConfig(below_percent=50.0, hotter_than_c=45.0, every=2, heartbeat_s=900.0, clips=False)
+SAVING = LevelConfig(
+    below_percent=50.0, hotter_than_c=45.0, every=2, listen_s=60.0, pause_s=30.0, heartbeat_s=900.0, clips=False
+)
 SURVIVAL = LevelConfig(
-    below_percent=20.0, hotter_than_c=52.0, every=2, listen_s=60.0, pause_s=240.0, heartbeat_s=3_600.0, clips=False
+    below_percent=25.0, hotter_than_c=52.0, every=2, listen_s=60.0, pause_s=240.0, heartbeat_s=3_600.0, clips=False
 )
 
 
