@@ -5,6 +5,7 @@ Every number says whether it was given, measured or only assumed: an assumed one
 
 import argparse
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ def asked(config: AgentConfig, options: argparse.Namespace) -> Question:
     if options.measure:
         from agent.cost import measure  # the whole listening loop, for those who measure alone
 
+        logging.getLogger("agent.classify").setLevel(logging.WARNING)
         print(f"listening to synthesised sound for 2 x {options.seconds:g} s", file=sys.stderr)
         measured = measure(config, options.seconds)
         cost = replace(cost, listen_cpu_s=measured.listen_cpu_s, model_cpu_s=measured.model_cpu_s)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent import budget, cost
 from agent.__main__ import main
@@ -15,7 +16,7 @@ from agent.autonomy import Cost, Supply, live
 from agent.battery import Reading
 from agent.config import AgentConfig
 from agent.cost import Measured
-from agent.power import PowerConfig
+from agent.power import SURVIVAL, PowerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +147,36 @@ def test_the_real_loop_is_measured_in_real_time() -> None:
     assert measured.draw_w is None
     assert 0.1 < measured.listen_cpu_s < 600.0
     assert 0.0 <= measured.model_cpu_s < 600.0
+
+
+# docs/power.md: its example is a configuration with the defaults, its figures are what the command prints
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXT = (DOCS / "power.md").read_text(encoding="utf-8")
+
+
+def test_the_example_is_the_default() -> None:
+    example = TEXT.split("```yaml\n")[1].split("```")[0]
+    assert AgentConfig.parse(yaml.safe_load(example), Path()).power == PowerConfig()
+
+
+def test_the_fortnight_of_rain_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["budget", "--simulate", "4.5x2,0.8x14,4.5x4"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    told = said[next(idx for idx, line in enumerate(said) if "lives" in line) :]
+    for line in told:
+        assert line.rstrip() in TEXT
+
+
+def test_the_least_sun_is_what_it_says() -> None:
+    def lives(hours: float, power: PowerConfig) -> bool:
+        suns = [sun / Supply().sun_h for sun in [4.5] * 2 + [hours] * 14 + [4.5] * 4]
+        return not live(Supply(), Cost(), power, suns).died
+
+    longer = PowerConfig(survival=replace(SURVIVAL, pause_s=540.0))
+    assert "With less than 0.7 h of sun a day" in TEXT
+    assert (lives(0.7, PowerConfig()), lives(0.65, PowerConfig())) == (True, False)
+    assert "down to 0.55 h" in TEXT
+    assert (lives(0.55, longer), lives(0.5, longer)) == (True, False)

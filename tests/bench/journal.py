@@ -1,11 +1,12 @@
 """The field log of real recordings: bytes of journal a day, and bytes passed to write(), through the real loop.
 
-`python -m tests.bench.journal [--data FOLDER] [--hours H]` plays the recordings one behind the other as one long day
-whose clock is the sound's own, and prints what a day of it would come to. Nothing is kept.
+`python -m tests.bench.journal [--data FOLDER] [--hours H]` plays the recordings one behind the other, and again when
+they are over, as one long day whose clock is the sound's own. Nothing is kept.
 """
 
 import argparse
 import gzip
+import itertools
 import tempfile
 import threading
 from collections import Counter
@@ -59,7 +60,7 @@ class Recordings:
 
     def _cut(self, paths: list[Path]) -> Iterator[np.ndarray]:
         pending = np.empty(0, np.float32)
-        for path in paths:
+        for path in itertools.cycle(paths):
             try:
                 for block in AudioFile(path).blocks():
                     pending = np.concatenate([pending, block.samples])
@@ -183,7 +184,7 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.journal", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--hours", type=float, default=24.0, help="of each kind of day at most")
+    parser.add_argument("--hours", type=float, default=24.0, help="of each kind of day (default 24)")
     options = parser.parse_args()
     print("MB are per day; written: by the journal, and by the whole process with outbox and marks\n")
     print("| | hours heard | classified | alert lines | journal | gzip | written | all written | heartbeat |")
