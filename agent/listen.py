@@ -39,6 +39,8 @@ class Window:
     """RMS level of the window's last stride."""
     detections: tuple[Detection, ...]
     """What the decider made of it."""
+    passed_over: bool = False
+    """True where the gate let it through and it was left out all the same: to save power, or to catch up."""
 
 
 @dataclass(slots=True)
@@ -148,4 +150,5 @@ class Listener:
             frames=frames,
             level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
+            passed_over=verdict.passes and left_out,
         )

@@ -102,6 +102,8 @@ class Service:
     _minute_power: float = field(init=False, default=0.0)
     """Sum of the windows' mean squares since the last line of the journal."""
     _minute_windows: int = field(init=False, default=0)
+    _passed_over: int = field(init=False, default=0)
+    """Windows of this minute that the gate let through and that were left out."""
     _gaps: list[Mapping[str, Json]] = field(init=False, default_factory=list[Mapping[str, Json]])
     _more_gaps: list[float] = field(init=False, default_factory=list[float])
     """Seconds lost in gaps beyond the first few of a minute."""
@@ -199,6 +201,7 @@ class Service:
         self._level_dbfs = window.level_dbfs
         self._minute_power += 10.0 ** (window.level_dbfs / 10.0)
         self._minute_windows += 1
+        self._passed_over += window.passed_over
         output = b"" if window.outputs is None else window.outputs.tobytes()
         gated = window.outputs is None or window.sampled
         stages.journal.window(WindowRecord(end_sample=window.end, gated=gated, output=output))
@@ -370,6 +373,9 @@ class Service:
     def _write_minute(self) -> None:
         stages = self.stages
         more: dict[str, Json] = {} if stages.duty is None else dict(stages.duty.minute())
+        if self._passed_over:
+            more["passed_over"] = self._passed_over
+            self._passed_over = 0
         if self._more_gaps:
             more["more_gaps"] = {"n": len(self._more_gaps), "lost_s": round(sum(self._more_gaps), 3)}
         stages.journal.minute(

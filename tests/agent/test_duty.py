@@ -317,6 +317,7 @@ def test_a_recording_is_not_paused_but_the_model_rests(make: Maker) -> None:
     assert rig.gaps() == []
     assert rig.stages.health.heard_s == pytest.approx(600.0, abs=2.0)
     assert rig.stages.health.classified == pytest.approx(rig.stages.health.windows / 2, abs=2)
+    assert [line.fields["passed_over"] for line in rig.minutes()[1:-1]] == [20] * 9, "not the gate kept these away"
 
 
 @pytest.fixture
