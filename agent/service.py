@@ -367,7 +367,7 @@ class Service:
         changed = duty.keep(now_s)
         self.stages.health.battery = duty.battery()
         if was_paused and not duty.paused:
-            self._block_s = now_s  # the microphone has its time to open again before it is called silent
+            self.stages.hearing.rest()  # the microphone has its time to open again before it is called silent
         return changed
 
     def _write_minute(self) -> None:

@@ -47,9 +47,10 @@ class Microphone:
     last_error: CaptureError | None = None
     ended = False
 
-    def __init__(self, *, dead_from_s: float = 1e12, live: bool = True) -> None:
+    def __init__(self, *, dead_from_s: float = 1e12, dead_until_s: float = 1e12, live: bool = True) -> None:
         self.now_s = 1_000.0
         self.dead_from_s = dead_from_s
+        self.dead_until_s = dead_until_s
         self._live = live
         self._open = True
         self._noise = (np.random.default_rng(3).standard_normal(BLOCK) * 0.01).astype(np.float32)
@@ -60,7 +61,7 @@ class Microphone:
         pass
 
     def get(self, timeout_s: float) -> Block | None:
-        if not self._open or self.now_s - 1_000.0 >= self.dead_from_s:
+        if not self._open or self.dead_from_s <= self.now_s - 1_000.0 < self.dead_until_s:
             self.waits_s.append(timeout_s)
             self.now_s += timeout_s
             return None
@@ -287,6 +288,21 @@ def test_a_microphone_that_dies_is_named_between_pauses_too(make: Maker) -> None
     assert begins.clock.monotonic_s - 1_000.0 < 325.0
     at_s = [at_s - 1_000.0 for at_s, text in rig.signs if text == "WATCHDOG=1"]
     assert not [at for at in at_s if 320.0 < at < 360.0], "while it should listen and hears nothing, it is not alive"
+
+
+def test_a_microphone_that_stalls_before_a_pause_and_opens_slowly_behind_it_is_not_silent(make: Maker) -> None:
+    rig = make(microphone=Microphone(dead_from_s=56.0, dead_until_s=305.0))
+    rig.run(400.0, {0.0: EMPTY})
+    assert rig.events("state_begins") == []
+    (gap, _) = rig.gaps()
+    assert gap["reason"] == "paused to save power: survival"
+
+
+def test_a_stop_while_the_microphone_opens_again_names_the_whole_pause(make: Maker) -> None:
+    rig = make(microphone=Microphone(dead_from_s=60.0, dead_until_s=1e12))
+    rig.run(304.0, {0.0: EMPTY})
+    (gap,) = rig.gaps()
+    assert gap["lost_s"] == pytest.approx(244.0, abs=6.0)
 
 
 def test_minutes_and_alerts_carry_the_battery(make: Maker) -> None:
