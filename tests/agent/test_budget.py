@@ -75,7 +75,7 @@ def test_the_answer_to_dark_days_is_the_exit_code(capsys: pytest.CaptureFixture[
     assert "It lasts." in capsys.readouterr().out
     assert main(["budget", "--dark-days", "6"]) == 1
     assert "does not last as configured; it would at the level survival" in capsys.readouterr().out
-    assert main(["budget", "--dark-days", "20", "--dark-share", "0.01"]) == 1
+    assert main(["budget", "--dark-days", "12", "--dark-share", "0.01"]) == 1
     assert "at no level" in capsys.readouterr().out
 
 

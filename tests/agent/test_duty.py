@@ -370,7 +370,7 @@ def test_clips_go_with_the_level(make: Maker) -> None:
     assert not rig.duty.clips
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     script=st.lists(st.sampled_from([-100, -100, -100, 60, 100]), min_size=3, max_size=60),
     percents=st.lists(st.sampled_from([5.0, 30.0, 90.0]), min_size=1, max_size=6),

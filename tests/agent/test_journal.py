@@ -495,7 +495,7 @@ def test_a_journal_goes_on_behind_a_torn_last_line(tmp_path: Path, monkeypatch: 
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), min_size=1, max_size=12))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_a_flipped_bit_costs_its_line_and_never_becomes_another_score(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
 ) -> None:

@@ -364,7 +364,7 @@ def test_from_the_first_leaning_window_on_none_is_left_out(manifest: Manifest) -
     assert False in was_heard[10 + looks_at :]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     onset=st.integers(0, 12),
     hits=st.integers(1, 5),
@@ -384,7 +384,7 @@ def test_a_saw_that_lasts_is_found_with_a_delay_of_the_windows_left_out_at_most(
     assert full <= saving <= full + (every - 1) * STRIDE
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(answers=st.lists(st.sampled_from([-100, 0, 60, 100]), max_size=36), every=st.integers(2, 4))
 def test_what_is_left_out_never_raises_an_alert_sooner(manifest: Manifest, answers: list[int], every: int) -> None:
     full = first_opening(at_every(manifest, 1, answers, 55.0))
