@@ -17,10 +17,11 @@ from agent.clock import DeviceClock
 from agent.duty import Duty
 from agent.errors import AgentError, ModelCondemnedError, ModelError, StorageError
 from agent.health import Health, disk_free_mb
-from agent.hearing import SILENCE_DBFS, Hearing, StateChange
+from agent.hearing import Hearing, StateChange
 from agent.journal import Journal, Json, Setting, WindowRecord
 from agent.listen import Listener, Window
 from agent.manifest import Manifest
+from agent.minute import Minute
 from agent.outbox import Outbox
 from agent.report import Reporter
 from agent.slots import ModelGuard
@@ -41,8 +42,6 @@ LAG_S, NO_LAG_S = 4.0, 1.0
 SLOW_SHARE = 0.8
 """Share of the stride at which a window takes too long."""
 _TIMING = 0.1
-MOST_GAPS = 8
-"""Gaps that a minute's line tells one by one."""
 LEAST_FREE_MB = 0.25
 """Below this the next alerts may not find room on the disk: it is said before they are refused."""
 _CALM_S = 60.0
@@ -99,14 +98,7 @@ class Service:
     _minute_s: float = field(init=False)
     _beat_s: float = field(init=False)
     _level_dbfs: float = field(init=False, default=-120.0)
-    _minute_power: float = field(init=False, default=0.0)
-    """Sum of the windows' mean squares since the last line of the journal."""
-    _minute_windows: int = field(init=False, default=0)
-    _passed_over: int = field(init=False, default=0)
-    """Windows of this minute that the gate let through and that were left out."""
-    _gaps: list[Mapping[str, Json]] = field(init=False, default_factory=list[Mapping[str, Json]])
-    _more_gaps: list[float] = field(init=False, default_factory=list[float])
-    """Seconds lost in gaps beyond the first few of a minute."""
+    _minute: Minute = field(init=False, default_factory=Minute)
     _expected: int | None = field(init=False, default=None)
     _block_s: float = field(init=False)
     _dropped: int = field(init=False, default=0)
@@ -199,9 +191,7 @@ class Service:
                 stages.guard.answered()
         stages.health.window(window)
         self._level_dbfs = window.level_dbfs
-        self._minute_power += 10.0 ** (window.level_dbfs / 10.0)
-        self._minute_windows += 1
-        self._passed_over += window.passed_over
+        self._minute.window(window)
         output = b"" if window.outputs is None else window.outputs.tobytes()
         gated = window.outputs is None or window.sampled
         stages.journal.window(WindowRecord(end_sample=window.end, gated=gated, output=output))
@@ -269,7 +259,7 @@ class Service:
                 self._lost_s = self._block_s
                 self._begin_state("overrun", f"{lost_s:.1f} s of audio lost: {reason}")
             self._dropped, self._reopenings = dropped, reopenings
-            self._note_lost(block.start / rate, lost_s, reason)
+            self._minute.gap(block.start / rate, lost_s, reason)
             if reason != pause:
                 log.warning("%.1f s of audio lost at %.1f s: %s", lost_s, block.start / rate, reason)
         self._expected = block.start + len(block.samples)
@@ -281,13 +271,6 @@ class Service:
             return ""
         reason, duty.gap_reason = duty.gap_reason, ""
         return reason
-
-    def _note_lost(self, at_s: float, lost_s: float, reason: str) -> None:
-        """Keep a gap for the minute's line; many in one minute become a count, for the journal has its bytes."""
-        if len(self._gaps) < MOST_GAPS:
-            self._gaps.append({"at_s": at_s, "lost_s": round(lost_s, 3), "reason": reason})
-        else:
-            self._more_gaps.append(lost_s)
 
     def _note_lag(self, block: Block) -> None:
         """Hear fewer windows rather than hear them ever later."""
@@ -372,21 +355,14 @@ class Service:
 
     def _write_minute(self) -> None:
         stages = self.stages
-        more: dict[str, Json] = {} if stages.duty is None else dict(stages.duty.minute())
-        if self._passed_over:
-            more["passed_over"] = self._passed_over
-            self._passed_over = 0
-        if self._more_gaps:
-            more["more_gaps"] = {"n": len(self._more_gaps), "lost_s": round(sum(self._more_gaps), 3)}
         stages.journal.minute(
-            level_dbfs=self._minute_dbfs(),
+            level_dbfs=self._minute.take_level_dbfs(),
             queue=stages.outbox.counts().waiting,
             battery=stages.health.battery,
-            gaps=self._gaps,
+            gaps=self._minute.take_gaps(),
             states=stages.health.states,
-            more=more,
+            more={**({} if stages.duty is None else stages.duty.minute()), **self._minute.take_more()},
         )
-        self._gaps, self._more_gaps = [], []
         states = ", ".join(stages.health.states) or "hears well"
         heard_h = stages.health.heard_s / 3_600
         stages.watchdog.say(f"{heard_h:.1f} h heard, {stages.outbox.counts().waiting} alerts wait, {states}")
@@ -394,14 +370,6 @@ class Service:
             stages.journal.event(
                 "alert_dropped", alert_id=dropped.alert_id, revision=dropped.revision, reason=dropped.reason
             )
-
-    def _minute_dbfs(self) -> float | None:
-        """Return the RMS level since the last minute's line, None if nothing was heard, and begin the next."""
-        power, n_windows = self._minute_power, self._minute_windows
-        self._minute_power, self._minute_windows = 0.0, 0
-        if n_windows == 0:
-            return None
-        return round(max(10.0 * math.log10(power / n_windows), SILENCE_DBFS), 1) if power > 0 else SILENCE_DBFS
 
     def _note_storage(self) -> None:
         """The journal and the outbox go around a disk that refuses; the station must hear of it."""
@@ -424,7 +392,7 @@ class Service:
             self._keep(alert)
         if stages.duty is not None and stages.duty.gap_reason and self._expected is not None:
             now = self._expected + round((stages.clock.monotonic_s() - self._block_s) * rate)
-            self._note_lost(now / rate, stages.clock.monotonic_s() - self._block_s, stages.duty.gap_reason)
+            self._minute.gap(now / rate, stages.clock.monotonic_s() - self._block_s, stages.duty.gap_reason)
         self._write_minute()
 
 
