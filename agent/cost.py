@@ -29,6 +29,7 @@ from agent.journal import Journal
 from agent.listen import Listener
 from agent.manifest import load_model
 from agent.outbox import Outbox
+from agent.power import LEAST_BETWEEN_S
 from agent.report import Reporter
 from agent.service import Service, Stages, setting_of
 
@@ -145,8 +146,10 @@ def _service(
 
 
 def _watch(source: str, stop: threading.Event, draws: list[float]) -> None:
-    """Look at what the battery gives, now and then."""
-    while not stop.wait(_LOOK_S):
+    """Look at what the battery gives, now and then; Termux no more often than it can bear."""
+    pause_s = _LOOK_S
+    while not stop.wait(pause_s):
         reading = look(source)
         if reading is not None and reading.draw_w is not None and reading.draw_w > 0:
             draws.append(reading.draw_w)
+        pause_s = _LOOK_S if reading is not None and reading.source == "sysfs" else LEAST_BETWEEN_S
