@@ -23,6 +23,7 @@ import uuid
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
@@ -54,6 +55,8 @@ _DAY_S = 86_400.0
 _BLOCK_BYTES = 4096  # what the smallest file costs on disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SEGMENT_NAME = re.compile(r"journal-(\d{8})\.jsonl(\.gz)?")
+_SHORT_RUN = 3
+_FARTHEST = 2**62
 _UNKNOWN_BOOT = "unknown-boot"
 _UNSEALED = b'{"schema":1,'
 """How a segment begins whose lines have no checksum."""
@@ -562,17 +565,17 @@ def _document(raw: bytes, *, is_sealed: bool) -> Fields:
 
 
 def _packed(records: Sequence[WindowRecord]) -> Iterator[dict[str, Json]]:
-    """Return windows as runs: equal distances and equal widths, the gate as bits, the outputs end to end.
+    """Return windows as runs: their distance or distances, the gate as bits, the outputs end to end.
 
     A window has an output exactly when it was not gated; `odd` lists those where it is the other way round.
     """
-    for run in _runs(records):
+    for run in _joined(_runs(records)):
         gated = sum(1 << idx for idx, record in enumerate(run) if record.gated)
-        packed: dict[str, Json] = {
-            "end": run[0].end_sample,
-            "stride": run[1].end_sample - run[0].end_sample if len(run) > 1 else 0,
-            "n": len(run),
-        }
+        steps = [later.end_sample - earlier.end_sample for earlier, later in pairwise(run)]
+        is_even = all(step == steps[0] > 0 for step in steps)
+        packed: dict[str, Json] = {"end": run[0].end_sample}
+        packed |= {"stride": steps[0] if steps else 0} if is_even else {"steps": steps}
+        packed["n"] = len(run)
         if gated:
             packed["gated"] = _text(gated.to_bytes(-(-len(run) // 8), "little"))
         if odd := [idx for idx, record in enumerate(run) if record.gated == bool(record.output)]:
@@ -580,6 +583,25 @@ def _packed(records: Sequence[WindowRecord]) -> Iterator[dict[str, Json]]:
         if outputs := b"".join(record.output for record in run):
             packed["out"] = _text(outputs)
         yield packed
+
+
+def _joined(runs: Iterable[list[WindowRecord]]) -> Iterator[list[WindowRecord]]:
+    """Put short runs together: sound that is lost every few seconds must not use the day's bytes up."""
+    short: list[WindowRecord] = []
+    for run in runs:
+        if short and (len(run) > _SHORT_RUN or not _same_width(short, run)):
+            yield short
+            short = []
+        if len(run) > _SHORT_RUN:
+            yield run
+        else:
+            short = short + run
+    if short:
+        yield short
+
+
+def _same_width(run: Sequence[WindowRecord], other: Sequence[WindowRecord]) -> bool:
+    return len({len(record.output) for record in (*run, *other) if record.output}) <= 1
 
 
 def _runs(records: Sequence[WindowRecord]) -> Iterator[list[WindowRecord]]:
@@ -604,7 +626,7 @@ def _continues(run: Sequence[WindowRecord], record: WindowRecord) -> bool:
 def _unpacked(fields: Fields) -> Iterator[WindowRecord]:
     """Return the windows of one run; FieldError if it contradicts itself."""
     n_windows = fields.integer("n", 1, 100_000)
-    end, stride = fields.integer("end", -(2**62), 2**62), fields.integer("stride", 0, 2**62)
+    ends = _ends(fields, n_windows)
     gated = int.from_bytes(_bytes(fields, "gated"), "little")
     odd = _indices(fields, "odd", n_windows)
     outputs = _bytes(fields, "out")
@@ -617,7 +639,19 @@ def _unpacked(fields: Fields) -> Iterator[WindowRecord]:
     for idx in range(n_windows):
         output = outputs[at : at + width] if seen[idx] else b""
         at += len(output)
-        yield WindowRecord(end + idx * stride, bool(gated >> idx & 1), output)
+        yield WindowRecord(ends[idx], bool(gated >> idx & 1), output)
+
+
+def _ends(fields: Fields, n_windows: int) -> list[int]:
+    """Return where the windows of a run end, on the sample clock."""
+    end = fields.integer("end", -_FARTHEST, _FARTHEST)
+    if not fields.has("steps"):
+        stride = fields.integer("stride", 0, _FARTHEST)
+        return [end + idx * stride for idx in range(n_windows)]
+    steps = fields.sequence("steps", longest=n_windows - 1)
+    if len(steps) != n_windows - 1 or not all(isinstance(step, int) and abs(step) <= _FARTHEST for step in steps):
+        raise FieldError(fields.name("steps"), f"is no list of {n_windows - 1} whole numbers")
+    return list(accumulate(cast("Sequence[int]", steps), initial=end))
 
 
 def _indices(fields: Fields, key: str, below: int) -> set[int]:

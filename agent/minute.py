@@ -8,7 +8,7 @@ from agent.hearing import SILENCE_DBFS
 from agent.journal import Json
 from agent.listen import Window
 
-MOST_GAPS = 8
+MOST_GAPS = 4
 """Gaps that a line tells one by one: a source that stutters must not use the journal's day up."""
 
 

@@ -23,7 +23,8 @@ from agent.clock import DeviceClock
 from agent.decide import Decider, Detection, LabelRule
 from agent.errors import StorageError
 from agent.fields import Fields
-from agent.journal import FLUSH_S, JOURNAL_SCHEMA, Journal, Reading, Setting, WindowRecord, read, windows
+from agent.journal import FLUSH_S, JOURNAL_SCHEMA, Journal, Json, Reading, Setting, WindowRecord, read, windows
+from agent.minute import MOST_GAPS
 
 REPO = Path(__file__).resolve().parents[2]
 STRIDE = 24_000
@@ -402,6 +403,26 @@ def test_a_day_of_events_without_end_stays_under_a_megabyte_and_says_what_it_lef
     assert told.count("alert") > 200, "alerts have a reserve of their own"
 
 
+def test_a_day_in_which_sound_is_lost_every_few_seconds_stays_under_a_megabyte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    night, end = Night(tmp_path), 0
+    night.journal.describe(SETTING)
+    gap: dict[str, Json] = {"at_s": 12_345.678, "lost_s": 0.512, "reason": "source lost it"}
+    for minute in range(1_440):
+        for idx in range(17):  # one window between two losses
+            end += 56_000 + 37 * ((minute * idx) % 101)
+            night.journal.window(WindowRecord(end, gated=False, output=b"\x01\x02\x03"))
+        night.now_s += 60.0
+        night.journal.minute(
+            level_dbfs=-41.5, queue=0, gaps=[gap] * MOST_GAPS, more={"more_gaps": {"n": 13, "lost_s": 7.68}}
+        )
+    night.journal.close()
+    assert lines_bytes(tmp_path) < 1_000_000
+    assert len(list(windows(read(tmp_path)))) == 1_440 * 17
+
+
 def test_a_day_costs_less_than_a_megabyte(tmp_path: Path) -> None:
     chance = random.Random(1)
     night = Night(tmp_path)
@@ -575,6 +596,10 @@ def test_lines_behind_a_damaged_first_line_are_still_read(tmp_path: Path) -> Non
         {"end": 0, "stride": 1, "n": 1, "out": "AA==", "odd": [7]},
         {"end": "0", "stride": 1, "n": 1, "out": "AA=="},
         {"end": 0, "stride": 1, "n": 1, "out": "AA==", "more": 1},
+        {"end": 0, "steps": [], "n": 2, "out": "AAA="},
+        {"end": 0, "steps": [1, 2], "n": 2, "out": "AAA="},
+        {"end": 0, "steps": ["1"], "n": 2, "out": "AAA="},
+        {"end": 0, "n": 2, "out": "AAA="},
         7,
     ],
 )
