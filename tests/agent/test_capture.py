@@ -632,7 +632,9 @@ def test_a_pause_lets_the_microphone_go_and_the_clock_goes_on() -> None:
     reader.resume()
     later = reader.get(5.0)
     assert later is not None
-    assert later.start == first.start + len(first.samples) + 240 * RATE
+    past = later.start - (first.start + len(first.samples) + 240 * RATE)
+    assert past >= 0, "the clock went on over the pause"
+    assert past % 800 == 0, "this source floods: whole blocks may be lost before the first is taken"
     assert reader.reopenings == 0, "a pause is no failure"
     assert reader.last_error is None
     reader.close()
