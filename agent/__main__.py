@@ -19,13 +19,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION
+from agent import VERSION, budget
 from agent.alert import Alert
+from agent.battery import BatteryWatch, look
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
 from agent.config import AgentConfig, read_config
 from agent.counter import Counter
+from agent.duty import Duty
 from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
@@ -39,7 +41,7 @@ from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
 from agent.slots import ModelGuard, ModelSlots
-from agent.watchdog import RunMark, Watchdog
+from agent.watchdog import RunMark, Watchdog, alive_file
 
 if TYPE_CHECKING:
     from agent.uplink import Uplink
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _describe_run(commands.add_parser("run", help="listen, for ever"))
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
+    budget.add_parser(commands)
     return parser
 
 
@@ -265,21 +268,46 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
     if instead_of:
         health.begin("model_fallback", clock.monotonic_s())
         journal.event("state_begins", state="model_fallback", reason=instead_of)
+    alive, touch_s = alive_file(folder)
+    listener = new_listener()
+    duty = Duty(
+        config=config.power,
+        reader=reader,
+        listener=listener,
+        health=health,
+        journal=journal,
+        watch=_battery_watch(config, clock, stack, stop),
+        started_s=clock.monotonic_s(),
+    )
     stages = Stages(
         reader=reader,
         hearing=Hearing(),
-        listener=new_listener(),
-        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
+        listener=listener,
+        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now, battery=duty.battery),
         outbox=outbox,
         uplink=uplink,
         journal=journal,
         health=health,
         clock=clock,
         heartbeat_s=config.station.heartbeat_s,
-        watchdog=Watchdog(folder / "alive"),
+        watchdog=Watchdog(alive, touch_s=touch_s),
         guard=ModelGuard(slots, model, manifest.digest),
+        duty=duty,
     )
     return stages, gate_kind
+
+
+def _battery_watch(
+    config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: threading.Event
+) -> BatteryWatch | None:
+    """Start the thread that looks at the battery; None where nobody is to look, or where a recording is played."""
+    source = config.power.source
+    if source == "none" or (source == "auto" and config.capture.source == "file"):
+        return None
+    watch = BatteryWatch(lambda: look(source), clock.monotonic_s, config.power.read_every_s)
+    supervised("battery", watch.run, stop)
+    stack.callback(stop.set)
+    return watch
 
 
 @contextmanager

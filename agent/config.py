@@ -15,6 +15,7 @@ from agent.alert import Position
 from agent.errors import ConfigError, FieldError
 from agent.fields import Fields, shown
 from agent.manifest import BUNDLED_MODEL
+from agent.power import PowerConfig
 from agent.signing import DEVICE_ID
 
 Part = TypeVar("Part")
@@ -171,6 +172,7 @@ class AgentConfig:
     listen: ListenConfig = field(default_factory=ListenConfig)
     station: StationConfig = field(default_factory=StationConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    power: PowerConfig = field(default_factory=PowerConfig)
 
     @classmethod
     def parse(cls, document: object, folder: Path) -> "AgentConfig":
@@ -183,8 +185,10 @@ class AgentConfig:
         listen = _part(fields, "listen", ListenConfig.parse, ListenConfig())
         station = _part(fields, "station", StationConfig.parse, StationConfig())
         storage = _part(fields, "storage", StorageConfig.parse, StorageConfig())
+        power = _part(fields, "power", PowerConfig.parse, PowerConfig())
         fields.done()
-        return _rooted(cls(device=device, capture=capture, listen=listen, station=station, storage=storage), folder)
+        config = cls(device=device, capture=capture, listen=listen, station=station, storage=storage, power=power)
+        return _rooted(config, folder)
 
 
 def _part(fields: Fields, key: str, parse: Callable[[Fields], Part], default: Part) -> Part:

@@ -178,6 +178,16 @@ class Decider:
         """Say whether an event is open that would be reported."""
         return any(state.onset is not None and self.rules[label].alert for label, state in self._states.items())
 
+    @property
+    def leans(self) -> bool:
+        """Say whether an event is open, or one of the windows looked back on was high enough to keep one open."""
+        return self.is_open or any(
+            output >= self._bounds[label].release
+            for label, state in self._states.items()
+            if self.rules[label].alert
+            for _, output in state.recent
+        )
+
     def push(self, end: int, outputs: Int8 | None) -> list[Detection]:
         """Take one window and return what it decided.
 
