@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION
+from agent import VERSION, redecide, why
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     _describe_run(commands.add_parser("run", help="listen, for ever"))
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
+    why.add_parser(commands)
+    redecide.add_parser(commands)
     return parser
 
 
