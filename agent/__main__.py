@@ -33,6 +33,7 @@ from agent.hearing import SILENCE_DBFS, Hearing
 from agent.journal import Journal
 from agent.listen import Listener, Window
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
+from agent.meter import LiveLine
 from agent.outbox import Outbox
 from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
@@ -136,11 +137,13 @@ def _describe_replay(play: argparse.ArgumentParser) -> None:
 
 def _describe_doctor(check: argparse.ArgumentParser) -> None:
     check.description = (
-        "Checks model, runtime, microphone, station, disk and clock, and says what to do about each that "
-        "is not well. Exit code 0: go; 1: no-go."
+        "Checks model, runtime, microphone (with a live bar), disk, clock, battery, permissions and station, and says "
+        "what to do about each that is not well. Exit code 0: go; 1: no-go."
     )
     check.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; without it, defaults")
     check.add_argument("--offline", action="store_true", help="leave microphone and station out")
+    check.add_argument("--listen", type=float, default=3.0, metavar="SECONDS", help="hear the microphone for so long")
+    check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(command=doctor_command)
 
 
@@ -388,8 +391,12 @@ def doctor_command(options: argparse.Namespace) -> int:
 
     logging.getLogger("agent").setLevel(logging.ERROR)
     config = read_config(options.config) if options.config else AgentConfig()
-    findings = doctor.examine(config, offline=options.offline)
-    print(doctor.screen(config, findings))
+    line = LiveLine(sys.stderr)
+    findings = doctor.examine(
+        config, offline=options.offline, config_file=options.config, listen_s=options.listen, show=line.show
+    )
+    line.clear()
+    print(doctor.document(config, findings) if options.json else doctor.screen(config, findings))
     return DONE if all(finding.good for finding in findings) else NO
 
 

@@ -586,7 +586,7 @@ def test_the_doctors_word_is_the_exit_code(
 
     asked: list[bool] = []
 
-    def examine(config: object, *, offline: bool) -> list[doctor.Finding]:
+    def examine(config: object, *, offline: bool, **_: object) -> list[doctor.Finding]:
         asked.append(offline)
         return [doctor.Finding(name="model", good=good, text="tiny", cure="copy it again")]
 
