@@ -5,8 +5,6 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
-import errno
-import fcntl
 import io
 import logging
 import random
@@ -19,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION, redecide, why
+from agent import VERSION, drill, redecide, why
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
@@ -32,6 +30,7 @@ from agent.health import Health
 from agent.hearing import SILENCE_DBFS, Hearing
 from agent.journal import Journal
 from agent.listen import Listener, Window
+from agent.lock import alone
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
 from agent.meter import LiveLine
 from agent.outbox import Outbox
@@ -49,8 +48,6 @@ log = logging.getLogger("agent")
 
 DONE, NO, WRONG_USE = 0, 1, 2
 _DRAIN_S = 20.0
-_WORN = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What a disk says that was well when the device was set up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _describe_run(commands.add_parser("run", help="listen, for ever"))
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
+    drill.add_parser(commands)
     why.add_parser(commands)
     redecide.add_parser(commands)
     return parser
@@ -177,7 +175,7 @@ def replay_command(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         outbox = None
         if options.send:
-            stack.enter_context(_alone(config.storage.folder))
+            stack.enter_context(alone(config.storage.folder))
             outbox = _sender(config, clock, stack)[0]
 
         def put(alerts: list[Alert]) -> None:
@@ -206,7 +204,7 @@ def run_command(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     clock = DeviceClock()
-    with _alone(config.storage.folder), _marked(config.storage.folder / "run", clock.boot_id) as mark:
+    with alone(config.storage.folder), _marked(config.storage.folder / "run", clock.boot_id) as mark:
         why = f"{mark.reason}: {mark.detail}" if mark.detail else mark.reason
         while True:
             try:
@@ -298,27 +296,6 @@ def _marked(path: Path, boot_id: str) -> Generator[RunMark]:
         mark.end(f"{type(error).__name__}: {error}")
         raise
     mark.end()
-
-
-@contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Make the storage folder and hold it: two agents would use each other's request numbers up."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        if error.errno not in _WORN:
-            raise ConfigError(f"{folder}: cannot use the storage folder: {error.strerror}") from error
-        # worn-out flash turns read-only: a phone that tells from memory is better than one that does not start
-        log.error("%s: the disk refuses (%s); going on from memory", folder, error.strerror)  # noqa: TRY400
-        yield
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{folder}: another agent uses this storage.folder; stop it first") from error
-        yield
 
 
 def _sender(
