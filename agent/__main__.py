@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION, drill, redecide, why
+from agent import VERSION, drill, redecide, watch, why
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
     drill.add_parser(commands)
+    watch.add_parser(commands)
     why.add_parser(commands)
     redecide.add_parser(commands)
     return parser
