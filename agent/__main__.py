@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION, drill, redecide, watch, why
+from agent import VERSION, drill, redecide, support, watch, why
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_parser(commands)
     why.add_parser(commands)
     redecide.add_parser(commands)
+    support.add_parser(commands)
     return parser
 
 
