@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
+import importlib
 import io
 import logging
 import random
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent import VERSION, drill, redecide, support, watch, why
+from agent import VERSION
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
@@ -48,11 +49,20 @@ log = logging.getLogger("agent")
 
 DONE, NO, WRONG_USE = 0, 1, 2
 _DRAIN_S = 20.0
+_LATER = {
+    "drill": ("agent.drill", "a saw that is none, through the whole chain and back"),
+    "watch": ("agent.watch", "level, gate, scores and decision, live"),
+    "why": ("agent.why", "what was heard at 11:42, and why there was an alert or none"),
+    "redecide": ("agent.redecide", "a field log at another operating point"),
+    "support-bundle": ("agent.support", "one file for whoever helps from afar"),
+}
+"""Commands in modules of their own, which describe themselves, and are run from there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(words).parse_args(words)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         stream=sys.stderr,
@@ -87,7 +97,7 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agent",
         description="Listens for chainsaws and engines, and tells the base station.",
@@ -99,11 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     _describe_run(commands.add_parser("run", help="listen, for ever"))
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
-    drill.add_parser(commands)
-    watch.add_parser(commands)
-    why.add_parser(commands)
-    redecide.add_parser(commands)
-    support.add_parser(commands)
+    for name, (module, summary) in _LATER.items():
+        parser_of_it = commands.add_parser(name, help=summary)
+        if name in words:  # what listens for months needs none of them in its memory
+            importlib.import_module(module).describe(parser_of_it)
     return parser
 
 

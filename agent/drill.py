@@ -131,14 +131,12 @@ class Courier:
                 self._done.set()
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Describe the command."""
-    parser = commands.add_parser(
-        "drill",
-        help="a saw that is none, through the whole chain and back",
-        description="Sends a synthesised saw through capture, gate, model, decision, outbox and station, and waits for "
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Say what the command does and takes."""
+    parser.description = (
+        "Sends a synthesised saw through capture, gate, model, decision, outbox and station, and waits for "
         "the receipt: does the whole chain work, right now, here? The alert is flagged as a drill everywhere. The "
-        "agent must not be running. Exit code 0: every stage did its part; 1: one did not.",
+        "agent must not be running. Exit code 0: every stage did its part; 1: one did not."
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the device's YAML file")
     parser.add_argument("--speaker", action="store_true", help="play the saw aloud, and hear it with the microphone")

@@ -121,16 +121,16 @@ def parse_changes(settings: Sequence[str]) -> dict[str, dict[str, object]]:
     return changes
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Describe the command."""
-    parser = commands.add_parser(
-        "redecide",
-        help="a field log at another operating point",
-        description="Decides again what a phone's journal holds, with other rules: which alerts there would have been "
-        "more, and which fewer, by day. DIR is a phone's storage.folder, a copy of it, or a folder of many.",
-        epilog="Example: python -m agent redecide var/ipe-07 --set chainsaw.threshold=0.8 --set chainsaw.hits=3. "
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Say what the command does and takes."""
+    parser.description = (
+        "Decides again what a phone's journal holds, with other rules: which alerts there would have been "
+        "more, and which fewer, by day. DIR is a phone's storage.folder, a copy of it, or a folder of many."
+    )
+    parser.epilog = (
+        "Example: python -m agent redecide var/ipe-07 --set chainsaw.threshold=0.8 --set chainsaw.hits=3. "
         "Fields: threshold, release, hits, of, steady, steady_of, refractory_s, close_after_s, longest_s, alert. "
-        "What the gate kept from the model stays unheard.",
+        "What the gate kept from the model stays unheard."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the journal, or journals, lie")
     parser.add_argument(

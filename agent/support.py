@@ -269,14 +269,12 @@ def _write_tar(file: "io.BufferedIOBase", files: list[tuple[str, bytes]]) -> Non
             tar.addfile(member, io.BytesIO(content))
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Describe the command."""
-    parser = commands.add_parser(
-        "support-bundle",
-        help="one file for whoever helps from afar",
-        description="Gathers configuration, field log, state, what waits, versions and logs into one tar.gz. Keys, "
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Say what the command does and takes."""
+    parser.description = (
+        "Gathers configuration, field log, state, what waits, versions and logs into one tar.gz. Keys, "
         "passwords, names of networks and positions are taken out; no sound is in it; nothing is sent. A part that "
-        "fails is named in its report.txt and stops no other.",
+        "fails is named in its report.txt and stops no other."
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; it may be a broken one")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="the state folder, where the configuration is no help")

@@ -169,15 +169,13 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Describe the command."""
-    parser = commands.add_parser(
-        "watch",
-        help="level, gate, scores and decision, live",
-        description="Shows what the device hears now, through the agent's own reader, gate, model and decision. "
-        "Nothing is kept and nothing is sent. The microphone must be free: stop a running agent first.",
-        epilog="Example: python -m agent watch --config ipe-07.yaml, or: python -m agent watch night.wav --fast",
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Say what the command does and takes."""
+    parser.description = (
+        "Shows what the device hears now, through the agent's own reader, gate, model and decision. "
+        "Nothing is kept and nothing is sent. The microphone must be free: stop a running agent first."
     )
+    parser.epilog = "Example: python -m agent watch --config ipe-07.yaml, or: python -m agent watch night.wav --fast"
     parser.add_argument("path", nargs="?", type=Path, metavar="FILE", help="a recording, instead of the microphone")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; without it, defaults")
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="N", help="stop after N seconds of sound")

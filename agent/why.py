@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 
-from agent.config import read_config
+from agent.config import AgentConfig, read_config
 from agent.errors import ConfigError, StorageError
 from agent.fieldlog import journal_folders
 from agent.fields import shown
@@ -40,22 +40,25 @@ def minute_of(clock: str, day: date | None, zone: tzinfo | None, latest_utc: dat
     return moment
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Describe the command."""
-    parser = commands.add_parser(
-        "why",
-        help="what was heard at 11:42, and why there was an alert or none",
-        description="Says from the field log what was heard in one minute: each window's scores, what the gate and the "
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Say what the command does and takes."""
+    parser.description = (
+        "Says from the field log what was heard in one minute: each window's scores, what the gate and the "
         "decision made of it, and why there was an alert or none. Without --date it is the latest such time: before "
-        "now, or with --dir before the journal's end.",
-        epilog="Example: python -m agent why 11:42 --dir copies/ipe-07 --date 2026-11-20",
+        "now, or with --dir before the journal's end."
     )
+    parser.epilog = "Example: python -m agent why 11:42 --dir copies/ipe-07 --date 2026-11-20"
     parser.add_argument("time", metavar="TIME", help="time of day on the phone's clock, 11:42 or 11:42:30")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="which day")
     parser.add_argument("--utc", action="store_true", help="TIME, and what is printed, is UTC and not local time")
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument("--dir", type=Path, metavar="DIR", help="a phone's storage.folder, or a copy of it")
-    where.add_argument("--config", type=Path, metavar="FILE", help="this device's YAML file, which names the folder")
+    where.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="this device's YAML file, which names the folder; without it, defaults",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(command=run)
 
@@ -64,13 +67,17 @@ def run(options: argparse.Namespace) -> int:
     """Find the minute and tell its story."""
     zone = UTC if options.utc else None
     day = _date(options.date)
-    folder = _one_journal(options.dir or read_config(options.config).storage.folder)
+    folder = _one_journal(options.dir or _config(options.config).storage.folder)
     latest = datetime.now(UTC)
     if options.dir and day is None:
         latest = min(latest, end_utc(folder) or latest)
     story = tell(folder, minute_of(options.time, day, zone, latest), zone)
     print(json.dumps(_document(story)) if options.json else "\n".join(_screen(story)))
     return DONE
+
+
+def _config(path: Path | None) -> AgentConfig:
+    return AgentConfig() if path is None else read_config(path)
 
 
 def _date(text: str | None) -> date | None:
