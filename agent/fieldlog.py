@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.decide import Decider, Detection, LabelRule
+from agent.decide import Decider, Detection, Int8, LabelRule
 from agent.errors import FieldError, StorageError
 from agent.fields import Fields
 from agent.journal import Line, Segment, Setting, WindowRecord
@@ -136,6 +136,11 @@ def decider_of(setting: Setting, rules: Mapping[str, LabelRule]) -> Decider:
     )
 
 
+def outputs_of(record: WindowRecord, setting: Setting) -> Int8 | None:
+    """Return the model's bytes, shape (n_labels,); None where it did not see the window, or the line is damaged."""
+    return np.frombuffer(record.output, np.int8) if len(record.output) == len(setting.labels) else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """One event that the rules find in a journal and report."""
@@ -171,13 +176,12 @@ class Redecision:
         """Take the windows of one line."""
         if not line.windows:
             return
-        decider = self._decider_for(line.segment)
-        if decider is None:
+        decider, setting = self._decider_for(line.segment), line.segment.setting
+        if decider is None or setting is None:
             self.undecided += len(line.windows)
             return
         for record in line.windows:
-            outputs = np.frombuffer(record.output, np.int8) if record.output else None
-            for detection in decider.push(record.end_sample, outputs):
+            for detection in decider.push(record.end_sample, outputs_of(record, setting)):
                 self._note(detection, window_utc(line, record, written_utc))
         self._end, self._last_utc = line.windows[-1].end_sample, written_utc
 

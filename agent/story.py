@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
-import numpy as np
-
 from agent.decide import Decider, Detection, LabelRule, Standing
-from agent.fieldlog import WallClock, decider_of, rules_of, sample_rate, window_utc
+from agent.fieldlog import WallClock, decider_of, outputs_of, rules_of, sample_rate, window_utc
 from agent.journal import Line, Segment, WindowRecord, read
 
 SPAN_S = 60.0
@@ -228,7 +226,7 @@ class _Teller:
             self._decider = decider_of(segment.setting, story.rules)
         self._decides = segment
         decider = self._decider
-        outputs = np.frombuffer(record.output, np.int8) if record.output else None
+        outputs = outputs_of(record, segment.setting)
         detections = tuple(decider.push(record.end_sample, outputs))
         for detection in detections:
             if detection.opens:

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 from agent import VERSION
 from agent.config import AgentConfig, read_config
 from agent.errors import AgentError, ConfigError, StorageError
+from agent.outbox import peek
 from agent.redact import redact
 
 DONE = 0
@@ -35,6 +35,7 @@ LONGEST_PART_S = 60.0
 """A disk that hangs must not hang the bundle."""
 _JOURNAL_BYTES = 5_000_000
 _LOG_BYTES = 1_000_000
+_MOST_MESSAGES = 1_000
 _LARGEST_TEXT = 4_000_000
 _PACKAGES = (
     "numpy", "ai-edge-litert", "tflite-runtime", "webrtcvad-wheels", "sounddevice", "soundfile", "pyyaml", "requests",
@@ -171,22 +172,25 @@ def _listing(folder: Path) -> Iterator[str]:
 
 
 def _outbox(path: Path) -> dict[str, object]:
-    """Return what waits, without places and pictures; the file is opened for reading alone."""
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
-        rows = db.execute("SELECT seq, alert_id, revision, attempts, parked, body FROM messages ORDER BY seq DESC")
-        messages = [
-            {
-                "seq": seq,
-                "alert_id": alert_id,
-                "revision": revision,
-                "attempts": attempts,
-                "parked": parked,
-                **_gist(body),
-            }
-            for seq, alert_id, revision, attempts, parked, body in rows.fetchmany(1_000)
-        ]
-        count = db.execute("SELECT count(*), count(parked), coalesce(sum(length(body)), 0) FROM messages").fetchone()
-    return {"messages": count[0], "parked": count[1], "bytes": count[2], "newest": messages}
+    """Return what waits, without places and pictures."""
+    found = peek(path)
+    newest = [
+        {
+            "seq": message.seq,
+            "alert_id": message.alert_id,
+            "revision": message.revision,
+            "attempts": message.attempts,
+            "parked": parked,
+            **_gist(message.body),
+        }
+        for message, parked in found[:_MOST_MESSAGES]
+    ]
+    return {
+        "messages": len(found),
+        "parked": sum(parked is not None for _, parked in found),
+        "bytes": sum(len(message.body) for message, _ in found),
+        "newest": newest,
+    }
 
 
 def _gist(body: bytes) -> dict[str, object]:

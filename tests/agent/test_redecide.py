@@ -22,6 +22,7 @@ from agent.listen import Listener
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
 from agent.service import setting_of
 from agent.wav import write_wav
+from tests.agent.field import Field
 
 QUIET, SAW = (-60, -60, -60), (60, -60, -60)
 outputs = st.one_of(st.none(), st.tuples(*[st.integers(-128, 127)] * 3))
@@ -42,8 +43,6 @@ def redecided(field, changes) -> list[tuple[str, float, float]]:
 )
 @settings(max_examples=40)
 def test_other_rules_give_what_the_decider_gives_with_them(tmp_path_factory, make_manifest, heard, values):
-    from tests.agent.conftest import Field
-
     field = Field(tmp_path_factory.mktemp("phone"), make_manifest())
     field.hear(*heard)
     rules = rules_of(setting_of(field.manifest), {"chainsaw": {**values, "release": 0.3}})
@@ -90,8 +89,6 @@ def alerts(lines: Iterable[str]) -> list[tuple[str, float, float, float]]:
 
 def agrees_with_replay(tmp_path: Path, capsys, samples, changes: dict[str, float], *, gate: bool) -> int:
     """Hear samples as the agent does, redecide its journal, and replay the sound at the new rules; return how many."""
-    from tests.agent.conftest import Field
-
     classify = pytest.importorskip("agent.classify")
     manifest, content = load_model(BUNDLED_MODEL)
     field = Field(tmp_path / "phone", manifest)
@@ -164,8 +161,6 @@ def test_alerts_gained_and_lost_are_told_by_day(field, capsys):
 
 
 def test_many_phones_are_counted_together(field, tmp_path, capsys):
-    from tests.agent.conftest import Field
-
     other = Field(tmp_path / "jatoba-02", field.manifest, "jatoba-02")
     for phone in (field, other):
         phone.hear(SAW, SAW, QUIET)
