@@ -33,10 +33,9 @@ def timeline(reviews: Sequence[DeviceReview], zone: tzinfo | None) -> str:
         for label in sorted({alert.label for alert in review.alerts}):
             moments = [alert.utc for alert in review.alerts if alert.label == label]
             colour = LABEL_COLOURS.get(label, _OTHER)
-            axes.plot(moments, [row + 0.36] * len(moments), "v", markersize=5, color=colour, clip_on=False)
+            axes.plot(moments, [row - 0.36] * len(moments), "v", markersize=5, color=colour, clip_on=False)
     axes.set_yticks(range(len(reviews)), [review.device_id for review in reviews])
     axes.set_ylim(len(reviews) - 0.5, -0.6)
-    axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     return _svg(figure)
 
@@ -80,16 +79,16 @@ def levels(reviews: Sequence[DeviceReview], *, utc: bool) -> str:
         return ""
     figure, axes = _axes(11, 3.2)
     for number, review in enumerate(reviews):
-        spread = hours_of_day(review.minutes, utc=utc)
-        if not spread:
+        found = {hour: (low, middle, high) for hour, low, middle, high in hours_of_day(review.minutes, utc=utc)}
+        if not found:
             continue
-        hours = [hour for hour, *_ in spread]
+        # an hour without a minute breaks the line
+        low, middle, high = np.array([found.get(hour, (np.nan,) * 3) for hour in range(24)]).T
+        style = _DASHES[number // len(_LINES) % len(_DASHES)]
         colour = _LINES[number % len(_LINES)]
-        line = _DASHES[number // len(_LINES) % len(_DASHES)]
-        axes.plot(hours, [middle for _, _, middle, _ in spread], line, marker="o", markersize=3, color=colour,
-                  label=review.device_id)  # fmt: skip
+        axes.plot(range(24), middle, style, marker="o", markersize=3, color=colour, label=review.device_id)
         if len(reviews) <= 4:  # of many, bands hide each other
-            axes.fill_between(hours, [s[1] for s in spread], [s[3] for s in spread], color=colour, alpha=0.13, lw=0)
+            axes.fill_between(range(24), low, high, color=colour, alpha=0.13, lw=0)
     axes.set_xlim(-0.5, 23.5)
     axes.set_xticks(range(0, 24, 3), [f"{hour:02d}:00" for hour in range(0, 24, 3)])
     axes.set_ylabel("dBFS")
