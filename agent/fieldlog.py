@@ -19,6 +19,8 @@ from agent.manifest import Quantisation, score_table
 _DEEPEST = 4
 """Folders below the named one in which journals are looked for: phones, boxes of phones, years of boxes."""
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 Changes = Mapping[str, Mapping[str, object]]
 """New values of a rule's fields, by label."""
 
@@ -55,7 +57,7 @@ def utc_of(line: Line) -> datetime:
     try:
         moment = datetime.fromisoformat(line.clock.utc)
     except ValueError:
-        return datetime.fromtimestamp(0, UTC)
+        return _EPOCH
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -78,7 +80,10 @@ class WallClock:
         offset = self._offsets.get(line.segment.boot_id)
         if line.clock.utc_certainty == "synced" or offset is None:
             return utc_of(line)
-        return datetime.fromtimestamp(0, UTC) + offset + timedelta(seconds=line.clock.monotonic_s)
+        try:
+            return _EPOCH + offset + timedelta(seconds=line.clock.monotonic_s)
+        except OverflowError:  # a damaged line may say anything
+            return utc_of(line)
 
     def certainty(self, line: Line) -> str:
         """Return `synced`, `corrected`, `guess` or `unset`."""
@@ -87,7 +92,7 @@ class WallClock:
 
     @staticmethod
     def _pair(line: Line) -> timedelta:
-        return utc_of(line) - datetime.fromtimestamp(0, UTC) - timedelta(seconds=line.clock.monotonic_s)
+        return utc_of(line) - _EPOCH - timedelta(seconds=line.clock.monotonic_s)
 
 
 def sample_rate(segment: Segment) -> int:
@@ -98,7 +103,10 @@ def sample_rate(segment: Segment) -> int:
 def window_utc(line: Line, record: WindowRecord, written_utc: datetime) -> datetime:
     """Return when a window ended, to a second or two: its line is written right behind its last window."""
     behind = line.windows[-1].end_sample - record.end_sample
-    return written_utc - timedelta(seconds=behind / sample_rate(line.segment))
+    try:
+        return written_utc - timedelta(seconds=behind / sample_rate(line.segment))
+    except OverflowError:  # a damaged line may say anything
+        return written_utc
 
 
 def rules_of(setting: Setting, changes: Changes | None = None) -> dict[str, LabelRule]:
@@ -112,6 +120,15 @@ def rules_of(setting: Setting, changes: Changes | None = None) -> dict[str, Labe
         if label not in setting.labels:
             raise FieldError(label, f"is no label of this journal, expected one of {', '.join(setting.labels)}")
     return {label: _rule(label, setting.rules.get(label), changes.get(label, {})) for label in setting.labels}
+
+
+def is_whole(setting: Setting) -> bool:
+    """Say whether a journal's rules can be read: the line that holds them may be damaged and still be JSON."""
+    try:
+        rules_of(setting)
+    except FieldError:
+        return False
+    return True
 
 
 def _rule(label: str, recorded: object, changed: Mapping[str, object]) -> LabelRule:
@@ -170,7 +187,7 @@ class Redecision:
     _segment: Segment | None = field(init=False, default=None)
     _open: dict[str, Event] = field(init=False, default_factory=dict[str, Event])
     _end: int = field(init=False, default=0)
-    _last_utc: datetime = field(init=False, default=datetime.fromtimestamp(0, UTC))
+    _last_utc: datetime = field(init=False, default=_EPOCH)
 
     def push(self, line: Line, written_utc: datetime) -> None:
         """Take the windows of one line."""
@@ -198,6 +215,8 @@ class Redecision:
         before = self._segment
         if self._decider is None or before is None or (before.run, before.setting) != (segment.run, segment.setting):
             self.finish()
+            if not is_whole(segment.setting):
+                return None
             self._decider = decider_of(segment.setting, rules_of(segment.setting, self.changes))
         self._segment = segment
         return self._decider

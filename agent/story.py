@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 from agent.decide import Decider, Detection, LabelRule, Standing
-from agent.fieldlog import WallClock, decider_of, outputs_of, rules_of, sample_rate, window_utc
+from agent.fieldlog import WallClock, decider_of, is_whole, outputs_of, rules_of, sample_rate, window_utc
 from agent.journal import Line, Segment, WindowRecord, read
 
 SPAN_S = 60.0
@@ -218,7 +218,7 @@ class _Teller:
 
     def _hear(self, line: Line, record: WindowRecord, ended: datetime) -> None:
         story, segment = self._story, line.segment
-        if segment.setting is None:
+        if segment.setting is None or not (segment is self._decides or is_whole(segment.setting)):
             return
         before = self._decides
         if self._decider is None or before is None or (before.run, before.setting) != (segment.run, segment.setting):

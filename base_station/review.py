@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.alert import Alert, LogMelImage
 from agent.errors import FieldError, StorageError
-from agent.fieldlog import WallClock, decider_of, journal_folders, outputs_of, rules_of
+from agent.fieldlog import WallClock, decider_of, is_whole, journal_folders, outputs_of, rules_of
 from agent.journal import Line, Segment, read
 from agent.outbox import peek
 from agent.service import REOPENED_FOR
@@ -134,8 +134,9 @@ class DeviceReview:
 class _Gatherer:
     """Takes one device's lines in order."""
 
-    def __init__(self, review: DeviceReview) -> None:
+    def __init__(self, review: DeviceReview, latest_utc: datetime) -> None:
         self.review = review
+        self._latest_utc = latest_utc
         self._alerts: dict[str, FieldAlert] = {}
         self._open: dict[str, tuple[datetime, str]] = {}
         self._before: tuple[datetime, Line] | None = None
@@ -144,6 +145,9 @@ class _Gatherer:
     def take(self, line: Line, wall: WallClock) -> None:
         """Note one line."""
         review, utc = self.review, wall.utc(line)
+        if utc > self._latest_utc:  # a damaged line, or a clock gone mad: a chart of centuries shows nothing
+            review.damaged += 1
+            return
         review.uncertain += wall.certainty(line) == "unset"
         review.first_utc = min(review.first_utc or utc, utc)
         review.last_utc = max(review.last_utc or utc, utc)
@@ -175,6 +179,8 @@ class _Gatherer:
     def _hear(self, line: Line) -> None:
         setting = line.segment.setting
         if not line.windows or setting is None:
+            return
+        if not (self._bins is not None and self._bins[0] is line.segment) and not is_whole(setting):
             return
         review = self.review
         review.windows += len(line.windows)
@@ -265,22 +271,29 @@ class _Gatherer:
                 self.review.states.append(Span(from_utc=since_utc, to_utc=utc, what=name, reason=reason))
 
 
-def gather(folder: Path, station: Callable[[str], tuple[bool, LogMelImage | None]] | None = None) -> list[DeviceReview]:
+def gather(
+    folder: Path,
+    station: Callable[[str], tuple[bool, LogMelImage | None]] | None = None,
+    *,
+    now: datetime | None = None,
+) -> list[DeviceReview]:
     """Return what the journals in and below a folder say, a review for each device, sorted by name.
 
     Args:
         folder: a phone's storage.folder, a copy, or a folder of many.
         station: says of an alert id whether the station has it, and its picture; None: nobody to ask.
+        now: lines that claim to be from more than a day later are passed over; by default, now.
 
     Raises:
         StorageError: there is no journal.
     """
+    latest_utc = (now or datetime.now(UTC)) + timedelta(days=1)
     gatherers: dict[str, _Gatherer] = {}
     seen: set[tuple[str, str, int]] = set()
     waiting: dict[str, tuple[str, LogMelImage | None]] = {}
     for journal in journal_folders(folder):
         device_id = _device_of(journal)
-        gatherer = gatherers.setdefault(device_id, _Gatherer(DeviceReview(device_id)))
+        gatherer = gatherers.setdefault(device_id, _Gatherer(DeviceReview(device_id), latest_utc))
         _read_one(journal, gatherer, seen)
         waiting.update(_waiting(journal.parent / _OUTBOX))
     reviews = [gatherers[name].review for name in sorted(gatherers)]

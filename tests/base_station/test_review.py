@@ -227,3 +227,24 @@ def test_wrong_use_is_said(tmp_path, phone, capsys):
     assert "holds no station's database" in capsys.readouterr().err
     assert main(["review", str(tmp_path / "field"), "--out", "/nowhere/review.html"]) == 1
     assert "name another with --out" in capsys.readouterr().err
+
+
+def test_bit_flips_cost_lines_and_never_the_report(tmp_path, phone):
+    import random
+
+    from base_station.fieldreport import page
+
+    phone.hear(QUIET, SAW, times=60)
+    alert(phone, "a")
+    phone.minute(battery=Battery(percent=81.0))
+    phone.stop()
+    (segment,) = (phone.folder / "journal").glob("journal-*")
+    whole, rng = segment.read_bytes(), random.Random(7)
+    for round_ in range(60):
+        rotten = bytearray(whole)
+        for _ in range(6):
+            rotten[rng.randrange(len(rotten))] ^= 1 << rng.randrange(8)
+        segment.write_bytes(rotten)
+        reviews = gather(tmp_path / "field", now=datetime(2026, 11, 24, tzinfo=UTC))
+        if round_ % 20 == 0:
+            assert "Field review" in page(reviews, UTC, datetime(2026, 11, 24, tzinfo=UTC), utc=True)
