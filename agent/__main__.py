@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,10 +22,12 @@ from agent import VERSION
 from agent.alert import Alert
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
+from agent.clip import ClipKeeper
+from agent.clipbox import ClipBox
 from agent.clock import DeviceClock
 from agent.config import AgentConfig, read_config
 from agent.counter import Counter
-from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError
+from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError, StorageError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
 from agent.hearing import SILENCE_DBFS, Hearing
@@ -34,7 +36,7 @@ from agent.listen import Listener, Window
 from agent.lock import alone
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
 from agent.meter import LiveLine
-from agent.outbox import Outbox
+from agent.outbox import Outbox, peek
 from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
@@ -267,7 +269,8 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         journal.event("start_failed", reason=str(error))  # for who reads the field log of a silent phone
         raise
     journal.describe(setting_of(manifest))
-    outbox, uplink = _sender(config, clock, stack, journal, stop)
+    box = _clip_box(config)
+    outbox, uplink = _sender(config, clock, stack, journal, stop, box)
     reader = Reader(
         lambda: open_source(config.capture),
         ring_s=config.capture.ring_s,
@@ -292,6 +295,7 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         heartbeat_s=config.station.heartbeat_s,
         watchdog=Watchdog(folder / "alive"),
         guard=ModelGuard(slots, model, manifest.digest),
+        clips=None if box is None else ClipKeeper(box, config.clips.length_s),
     )
     return stages, gate_kind
 
@@ -315,6 +319,7 @@ def _sender(
     stack: ExitStack,
     journal: Journal | None = None,
     stop: threading.Event | None = None,
+    box: ClipBox | None = None,
 ) -> "tuple[Outbox, Uplink | None]":
     """Open the outbox and, where a station is configured, start the sending thread."""
     folder, station = config.storage.folder, config.station
@@ -339,13 +344,24 @@ def _sender(
     )
     stack.callback(link.close)
     note = journal.event if journal is not None else _unnoted
-    uplink = Uplink(outbox, link, clock, random.Random(), note)  # noqa: S311  # jitter, not a secret
+    uplink = Uplink(outbox, link, clock, random.Random(), note, box)  # noqa: S311  # jitter, not a secret
     halt = stop or threading.Event()
     thread = supervised("sender", uplink.run, halt)
     stack.callback(thread.join, 5.0)
     stack.callback(halt.set)
     stack.callback(outbox.wake.set)
     return outbox, uplink
+
+
+def _clip_box(config: AgentConfig) -> ClipBox | None:
+    """Return where clips wait, if any are wanted; those whose alerts were receipted before the start may go."""
+    folder = config.storage.folder
+    if not config.clips.keep:
+        return None
+    box = ClipBox(folder / "clips", round(config.clips.most_mb * 1e6))
+    with suppress(StorageError):  # no outbox yet, or a broken one: the clips stay held, within their bytes
+        box.settle({message.alert_id for message, _ in peek(folder / "outbox.db")})
+    return box
 
 
 def _unnoted(kind: str, **fields: str | float | None) -> None:
