@@ -1,9 +1,10 @@
 """The sound of an alert, where the configuration wants it: kept in memory until then, and never with speech in it.
 
 The last seconds lie in a ring in memory and touch no disk. When an alert is raised they become a clip, unless
-WebRTC's detector in its strict mode hears speech in them that also stands out by its level: then the clip is dropped,
-never the alert. A saw that revs sounds like speech to that detector more often than not, and then its clip goes too:
-of the two errors this is the one that wrongs nobody.
+WebRTC's detector in its strict mode hears speech in them and the level agrees: then the clip is dropped, never the
+alert. The detector alone calls most saws voiced. What a saw does not have is syllables: a level that rises and falls
+again within half a second. One such voiced syllable drops the clip: of the two errors, to lose the clip of a saw that
+revs is the one that wrongs nobody.
 """
 
 import io
@@ -20,16 +21,22 @@ from agent.errors import FieldError, StorageError
 from agent.gate import Vad, webrtc_vad
 
 Int16 = NDArray[np.int16]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 
 LONGEST_S = 10.0
 LARGEST_CLIP_BYTES = 44 + 2 * round(LONGEST_S * SAMPLE_RATE)
 STRICT_MODE = 3
 _FRAME = 480  # 30 ms, the longest that WebRTC's detector takes
-_RUN = 5
-"""Frames on end, 150 ms, that are voiced and loud: shorter is a bird, or a twig."""
+_SYLLABLE = 15
+"""Frames, 0.45 s, that a syllable takes at most, to either side of its peak as well..."""
 _RISE_DB = 6.0
-"""By how much speech stands above the quiet fifth of its clip."""
-_QUIET_SHARE = 20
+"""...within which the level rises by so much, and falls again..."""
+_VOICE = slice(4, 31)
+"""Bins of a frame's spectrum in which the level is measured, 130 to 1000 Hz: birds are above."""
+_TAPER = np.hanning(_FRAME)
+_VOICED_SHARE = 0.6
+"""...and that the detector calls speech, as a share."""
 
 
 class ClipRing:
@@ -69,18 +76,27 @@ def has_speech(samples: Int16, vad: Vad) -> bool:
         vad: in its strict mode.
     """
     frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    if len(frames) == 0:
+    if len(frames) < 3:
         return False
-    power = np.square(frames.astype(np.float64)).mean(axis=1)  # (n_frames,)
-    level_db = 10.0 * np.log10(power + 1.0)
-    loud = level_db >= np.percentile(level_db, _QUIET_SHARE) + _RISE_DB
-    run = 0
-    for frame, is_loud in zip(frames, loud.tolist(), strict=True):
-        speaks = vad.is_speech(frame.astype("<i2").tobytes(), SAMPLE_RATE)  # asked of each: it has a memory
-        run = run + 1 if speaks and is_loud else 0
-        if run >= _RUN:
-            return True
-    return False
+    voiced = np.array([vad.is_speech(frame.astype("<i2").tobytes(), SAMPLE_RATE) for frame in frames])  # (n_frames,)
+    spectrum = np.fft.rfft(frames * _TAPER)[:, _VOICE]  # (n_frames, n_bins)
+    level_db = 10.0 * np.log10(np.square(np.abs(spectrum)).mean(axis=1) + 1.0)
+    level_db = np.convolve(level_db, np.ones(3) / 3, "same")  # over 90 ms
+    peaks = 1 + np.flatnonzero((level_db[1:-1] >= level_db[:-2]) & (level_db[1:-1] > level_db[2:]))
+    return any(_is_syllable(level_db, voiced, peak) for peak in peaks.tolist())
+
+
+def _is_syllable(level_db: Float64, voiced: Bool, peak: int) -> bool:
+    """Say whether the level rises to this frame and falls behind it as in a syllable, and is voiced there."""
+    foot_db = level_db[peak] - _RISE_DB
+    before = np.flatnonzero(level_db[max(0, peak - _SYLLABLE) : peak] <= foot_db)
+    behind = np.flatnonzero(level_db[peak + 1 : peak + 1 + _SYLLABLE] <= foot_db)
+    if len(before) == 0 or len(behind) == 0:
+        return False
+    start = max(0, peak - _SYLLABLE) + int(before[-1]) + 1
+    end = peak + 1 + int(behind[0])
+    is_one = 2 <= end - start <= _SYLLABLE and level_db[start:end].max() <= level_db[peak]
+    return bool(is_one and voiced[start:end].mean() >= _VOICED_SHARE)
 
 
 def wav_bytes(samples: Int16) -> bytes:

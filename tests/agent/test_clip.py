@@ -10,6 +10,7 @@ from agent.clip import LARGEST_CLIP_BYTES, ClipKeeper, ClipRing, check_wav, has_
 from agent.clipbox import ClipBox
 from agent.errors import FieldError, StorageError
 from agent.gate import webrtc_vad
+from agent.synth import demo_scene
 
 RATE = 16_000
 ID = "5d0c9e0a-0000-4000-8000-000000000001"
@@ -83,17 +84,28 @@ class Voices:
 @pytest.mark.parametrize(
     ("voiced", "loud", "speech"),
     [
-        (range(10, 15), range(10, 15), True),
-        (range(10, 14), range(10, 14), False),
-        (range(10, 30), range(40, 60), False),
-        (range(10, 30), range(12, 16), False),
+        (range(20, 30), range(20, 30), True),
+        (range(20), range(20, 30), False),
+        (range(100), range(20, 60), False),
+        (range(20, 23), range(20, 32), False),
+        (range(100), range(20, 100), False),
     ],
+    ids=["a voiced syllable", "a loud one that is not voiced", "too long", "hardly voiced", "it does not fall"],
 )
-def test_detector_and_level_must_agree_for_150_ms(voiced, loud, speech):
+def test_detector_and_level_must_agree_on_a_syllable(voiced, loud, speech):
     samples = np.full(100 * 480, 100, np.int16)
     for frame in loud:
         samples[frame * 480 : (frame + 1) * 480] = 1_000
     assert has_speech(samples, Voices(set(voiced))) == speech
+
+
+def test_a_saw_that_begins_in_a_forest_keeps_its_clip():
+    vad = webrtc_vad(3)
+    if vad is None:
+        pytest.skip("webrtcvad is not installed")
+    scene, _ = demo_scene()
+    piece = scene[7 * RATE : 15 * RATE]
+    assert not has_speech((piece * 32_767).astype(np.int16), vad)
 
 
 def test_a_clip_is_a_wav_that_the_station_takes():
