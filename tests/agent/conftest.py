@@ -1,5 +1,6 @@
 """What the agent's tests share: a manifest that holds together, of a model that need not exist."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def make_manifest() -> Callable[..., Manifest]:
     The golden answers belong to no model; `dataclasses.replace` puts others in.
     """
     return _make_manifest
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_before() -> Iterator[None]:
+    """Put log levels back: commands for people make the agent's log quiet for their process."""
+    loggers = [logging.getLogger(name) for name in ("agent", "agent.classify")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture
