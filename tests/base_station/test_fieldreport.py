@@ -28,6 +28,7 @@ def report(tmp_path: Path, alert_of) -> Path:
         waiting = alert_of(name)
         phone.journal.event("alert", alert_id=waiting.alert_id, revision=0, label="chainsaw", score=0.98)
         phone.journal.event("alert", alert_id=INJECTION, revision=0, label=INJECTION, score=0.5)
+        phone.journal.event("parked", alert_id=INJECTION, revision=0, reason=INJECTION)
         phone.stop(INJECTION)
         phone.pass_s(7200)
         phone.start("power loss")
