@@ -43,9 +43,8 @@ class Question:
         return live(supply or self.supply, self.cost, self.power, suns, fixed="" if level == POLICY else level)
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:  # pyright: ignore[reportPrivateUsage]
-    """Add the command."""
-    parser = commands.add_parser("budget", help="how long battery and panel last, and what would last longer")
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
     parser.description = (
         "Says for each level of the power policy what it takes and how long a full battery lasts, and what the policy "
         "makes of dark days. Nothing is known but what is given or measured: the rest is assumed, and said to be."

@@ -747,3 +747,26 @@ def _cost(message: Message) -> int:
 
 def _used(db: sqlite3.Connection) -> int:
     return int(db.execute(f"SELECT coalesce(sum({_ROW_COST}), 0) FROM messages").fetchone()[0])  # noqa: S608  # words of our own
+
+
+def peek(path: Path) -> list[tuple[Message, str | None]]:
+    """Return what lies in an outbox's file and why it is parked, the newest first; nothing is written.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    problem: sqlite3.Error | None = None
+    for mode in ("mode=ro", "mode=ro&immutable=1"):  # the second for a copy on a medium that takes no writing at all
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as db:
+                rows = db.execute(
+                    "SELECT seq, alert_id, revision, attempts, body, parked FROM messages ORDER BY seq DESC"
+                ).fetchall()
+        except sqlite3.Error as error:
+            problem = error
+            continue
+        return [
+            (Message(seq=row[0], alert_id=row[1], revision=row[2], attempts=row[3], body=row[4]), row[5])
+            for row in rows
+        ]
+    raise StorageError(f"{path}: is no outbox that can be read: {problem}") from problem

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from agent.alert import Alert
 from agent.capture import Block, Reader
+from agent.clip import ClipKeeper
 from agent.clock import DeviceClock
 from agent.duty import Duty
 from agent.errors import AgentError, ModelCondemnedError, ModelError, StorageError
@@ -71,6 +72,8 @@ class Stages:
     """None: the model has nobody behind it."""
     duty: Duty | None = None
     """None: power is no matter."""
+    clips: ClipKeeper | None = None
+    """None: no sound is kept, ever."""
 
 
 def setting_of(manifest: Manifest) -> Setting:
@@ -155,6 +158,8 @@ class Service:
         self._note_lag(block)
         self._note_gap(block)
         stages.health.heard(len(block.samples))
+        if stages.clips is not None:
+            stages.clips.hear(block)
         self._note_states(stages.hearing.push(block))
         windows = stages.listener.push(block)
         while True:
@@ -229,6 +234,17 @@ class Service:
             raised_s=alert.raised_s,
             reason="k of n windows, or their steady mean" if alert.revision == 0 else "quiet again",
         )
+        if alert.revision == 0 and stages.clips is not None:
+            self._keep_clip(stages.clips, alert.alert_id)
+
+    def _keep_clip(self, clips: ClipKeeper, alert_id: str) -> None:
+        """Keep the alert's sound, behind the alert itself; that it was dropped is written down with the reason."""
+        duty = self.stages.duty
+        saving = duty is not None and not duty.clips
+        problem = f"power level {duty.level}" if duty is not None and saving else clips.keep(alert_id)
+        kind = "clip_dropped" if problem else "clip_kept"
+        log.info("%s: %s%s", alert_id[:8], kind.replace("_", " "), f": {problem}" if problem else "")
+        self.stages.journal.event(kind, alert_id=alert_id, reason=problem or "configured")
 
     def _hear_nothing(self) -> None:
         """No block came: after a while that is a state of its own."""

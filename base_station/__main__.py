@@ -1,4 +1,4 @@
-"""`python -m base_station`: init, serve, device add, list, revoke.
+"""`python -m base_station`: init, serve, device add, list, revoke, review.
 
 Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from agent import VERSION
 from agent.errors import AgentError, ConfigError
 from agent.signing import DEVICE_ID
+from base_station import fieldreport
 from base_station.admission import admit, opened_store
 from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
 from base_station.store import Device
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands, shared)
     _add_serve(commands, shared)
     _add_device(commands, shared)
+    fieldreport.add_parser(commands)
     return parser
 
 

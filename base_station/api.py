@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 SLOWEST_BODY_S = 20.0
 """A body that takes longer holds a connection for nothing; phones on a bad link send 64 kB in less."""
 
+SLOWEST_CLIP_S = 240.0
+
 _LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
@@ -64,6 +66,7 @@ class AlertOut(BaseModel):
     latitude: float | None
     longitude: float | None
     log_mel_url: str | None = Field(description="Path of the picture of what the model saw.")
+    clip_url: str | None = Field(description="Path of its sound, a WAV of at most 10 s, where the device keeps clips.")
 
 
 class AlertsOut(BaseModel):
@@ -175,6 +178,26 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         whole = inbox.Request(path=path, headers=request.headers, body=body)
         return _response(await run_in_threadpool(incoming.take, whole, now()))
 
+    async def post_clip(request: Request, alert_id: str) -> Response:
+        """Take the sound of an alert; a bad link needs minutes for it."""
+        body = await _bounded_body(request, LARGEST_BODY[inbox.CLIPS], SLOWEST_CLIP_S)
+        if isinstance(body, Answer):
+            return _response(body)
+        whole = inbox.Request(path=inbox.CLIPS + alert_id, headers=request.headers, body=body)
+        return _response(await run_in_threadpool(incoming.take, whole, now()))
+
+    app.add_api_route(
+        inbox.CLIPS + "{alert_id}",
+        post_clip,
+        methods=["POST"],
+        name="Send the sound of an alert",
+        summary="Send the sound of an alert, after its receipt",
+        description="Signed; a WAV of one channel, 16 bits, 16 kHz, at most 10 s; see docs/protocol.md.",
+        operation_id="v1_clips_post",
+        response_class=JSONResponse,
+        responses=_post_answers(inbox.CLIPS),
+        openapi_extra=_post_schema({"type": "string", "format": "binary"}, "audio/wav"),
+    )
     for path, title, schema in (
         (inbox.ALERTS, "Send one revision of an alert", _reference("Alert")),
         (inbox.HEARTBEATS, "Send a heartbeat", _reference("Heartbeat")),
@@ -232,6 +255,18 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         # a revision never changes, so neither does its picture
         return Response(png(image), media_type="image/png", headers={"Cache-Control": "private, max-age=604800"})
 
+    @app.get(
+        "/v1/alerts/{alert_id}/clip.wav",
+        summary="What was heard, where the device keeps clips",
+        response_class=Response,
+        responses={**_PROBLEMS, 200: {"content": {"audio/wav": {}}}},
+    )
+    def clip(alert_id: str) -> Response:
+        sound = store.clip(alert_id)
+        if sound is None:
+            raise HTTPException(404, f"no clip with alert {alert_id[:40]!r}")
+        return Response(sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=604800"})
+
     @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=_PROBLEMS)
     def devices() -> DevicesOut:
         return DevicesOut(devices=[_device(device) for device in store.devices()])
@@ -281,7 +316,7 @@ def _answer_errors(app: FastAPI) -> None:
         return _response(problem(503, "station not in order", "the station is not in order; its log has the reason"))
 
 
-async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
+async def _bounded_body(request: Request, largest: int, slowest_s: float = SLOWEST_BODY_S) -> bytes | Answer:
     """Return the body, or the answer to one that is too large or too slow; never more than `largest` is kept."""
     too_large = problem(413, "too large", f"the body has more than {largest} bytes")
     promised = request.headers.get("content-length", "0")
@@ -289,13 +324,13 @@ async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
         return too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(SLOWEST_BODY_S):
+        async with asyncio.timeout(slowest_s):
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
                     return too_large
     except TimeoutError:
-        return problem(408, "too slow", f"the body did not come within {SLOWEST_BODY_S:.0f} s")
+        return problem(408, "too slow", f"the body did not come within {slowest_s:.0f} s")
     except ClientDisconnect:
         return problem(400, "cut off", "the body broke off")
     return bytes(body)
@@ -312,12 +347,14 @@ def _alert(event: AlertEvent) -> dict[str, Any]:
     fields = asdict(event)
     del fields["onset"]
     carrier = fields.pop("log_mel_revision")
+    has_clip = fields.pop("has_clip")
     return {
         **fields,
         "received_utc": iso(event.received_utc),
         "onset_utc": iso(event.onset.utc),
         "onset_from": event.onset.source,
         "log_mel_url": None if carrier is None else f"/v1/alerts/{event.alert_id}/log-mel.png?revision={carrier}",
+        "clip_url": f"/v1/alerts/{event.alert_id}/clip.wav" if has_clip else None,
     }
 
 
@@ -391,10 +428,10 @@ def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     return answers if path == inbox.HEARTBEATS else {**answers, 201: _documented("It is on disk.", receipt)}
 
 
-def _post_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def _post_schema(schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
     headers = (HEADER_DEVICE, HEADER_BOOT, HEADER_COUNTER, HEADER_TIME, HEADER_SIGNATURE)
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": True, "content": {content_type: {"schema": schema}}},
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
         ],

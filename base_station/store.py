@@ -63,6 +63,7 @@ HEARTBEATS_PER_DEVICE = 300
 """At one in five minutes, a day."""
 
 _LOG_MEL = "log_mel"
+_CLIP = "clip"
 _BUSY_MS = 5_000
 
 
@@ -257,6 +258,8 @@ class AlertEvent:
     longitude: float | None
     log_mel_revision: int | None
     """Which revision carries a picture."""
+    has_clip: bool = False
+    """Whether its sound is here."""
 
 
 class Kept(Enum):
@@ -397,6 +400,34 @@ class Store:
                     known = _named(connection, alert)
             return Kept.SAME if known == (contact.device_id, digest) else Kept.CLASH
 
+    def keep_clip(self, contact: Contact, alert_id: str, body: bytes) -> Kept | None:
+        """Keep the sound of an alert; whatever is returned is on disk then.
+
+        Args:
+            contact: the request.
+            alert_id: of an alert of `contact.device_id`.
+            body: a WAV file.
+
+        Returns:
+            None where that device has no such alert.
+        """
+        with self._write() as connection:
+            if not _advance(connection, contact):
+                return Kept.STALE
+            owner = connection.execute(select(_alerts.c.device_id).where(_alerts.c.alert_id == alert_id))
+            if owner.scalar_one_or_none() != contact.device_id:
+                return None
+            known = _clip(connection, alert_id)
+            if known is None:
+                connection.execute(insert(_blobs).values(alert_id=alert_id, revision=0, kind=_CLIP, data=body))
+                return Kept.NEW
+            return Kept.SAME if known == body else Kept.CLASH
+
+    def clip(self, alert_id: str) -> bytes | None:
+        """Return the sound of an alert as a WAV file, or None."""
+        with self._read() as connection:
+            return _clip(connection, alert_id)
+
     def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
         """Keep a heartbeat as the latest, and in the short history."""
         body = heartbeat.to_json().decode()
@@ -484,8 +515,9 @@ class Store:
             query = query.where(_alerts.c.device_id == device_id)
         with self._read() as connection:
             heads = connection.execute(query).all()
-            revisions = _revisions_of(connection, [head.alert_id for head in heads])
-        return [_event(head, revisions[head.alert_id]) for head in heads]
+            ids = [head.alert_id for head in heads]
+            revisions, clips = _revisions_of(connection, ids), _with_clip(connection, ids)
+        return [_event(head, revisions[head.alert_id], has_clip=head.alert_id in clips) for head in heads]
 
     def event(self, alert_id: str) -> AlertEvent | None:
         """Return one event, or None."""
@@ -493,8 +525,8 @@ class Store:
             head = connection.execute(select(_alerts).where(_alerts.c.alert_id == alert_id)).one_or_none()
             if head is None:
                 return None
-            revisions = _revisions_of(connection, [alert_id])
-        return _event(head, revisions[alert_id])
+            revisions, clips = _revisions_of(connection, [alert_id]), _with_clip(connection, [alert_id])
+        return _event(head, revisions[alert_id], has_clip=bool(clips))
 
     def documents(self, alert_id: str) -> list[tuple[datetime, bytes]]:
         """Return the revisions of an event as they came, each with the station time of its arrival."""
@@ -693,7 +725,19 @@ def _revisions_of(connection: Connection, alert_ids: Sequence[str]) -> Mapping[s
     return found
 
 
-def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
+def _clip(connection: Connection, alert_id: str) -> bytes | None:
+    query = select(_blobs.c.data).where(_blobs.c.alert_id == alert_id, _blobs.c.kind == _CLIP)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _with_clip(connection: Connection, alert_ids: Sequence[str]) -> set[str]:
+    if not alert_ids:
+        return set()
+    query = select(_blobs.c.alert_id).where(_blobs.c.alert_id.in_(alert_ids), _blobs.c.kind == _CLIP)
+    return set(connection.execute(query).scalars())
+
+
+def _event(head: Row[Any], revisions: Sequence[Row[Any]], *, has_clip: bool) -> AlertEvent:
     first, latest = revisions[0], revisions[-1]
     pictures = [row.revision for row in revisions if row.has_log_mel]
     return AlertEvent(
@@ -712,4 +756,5 @@ def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
         latitude=latest.latitude,
         longitude=latest.longitude,
         log_mel_revision=pictures[0] if pictures else None,
+        has_clip=has_clip,
     )

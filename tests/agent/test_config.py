@@ -15,6 +15,7 @@ from agent.config import (
     LARGEST_CONFIG_BYTES,
     AgentConfig,
     CaptureConfig,
+    ClipsConfig,
     DeviceConfig,
     ListenConfig,
     StationConfig,
@@ -61,6 +62,10 @@ power:
   saving: {below_percent: 60, hotter_than_c: 40, every: 3, listen_s: 120, pause_s: 30, heartbeat_s: 600, clips: true}
   survival:
     {below_percent: 30, hotter_than_c: 50, every: 4, listen_s: 30, pause_s: 600, heartbeat_s: 7200, clips: false}
+clips:
+  keep: true
+  length_s: 9.5
+  most_mb: 3
 """
 
 
@@ -129,6 +134,7 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
                 clips=False,
             ),
         ),
+        clips=ClipsConfig(keep=True, length_s=9.5, most_mb=3.0),
     )
 
 
@@ -180,7 +186,10 @@ def test_the_example_in_the_readme_is_one(tmp_path: Path) -> None:
 # ---- bad ones
 
 BAD = [
-    ("colour: green", "colour: is not a known key; known: capture, device, listen, power, schema, station, storage"),
+    (
+        "colour: green",
+        "colour: is not a known key; known: capture, clips, device, listen, power, schema, station, storage",
+    ),
     ("devices: {id: a}", "devices: is not a known key; did you mean device?"),
     ("device: {id: a, name: b}", "device.name: is not a known key; known: id, position"),
     ("capture: {sources: auto}", "capture.sources: is not a known key; did you mean source?"),
@@ -226,6 +235,9 @@ BAD = [
     (f"station: {{urls: [{'a, ' * 9}], key_file: k}}", "station.urls: is ["),
     ("station: {urls: ['https://a']}", "station.key_file: is missing, expected the device's key file"),
     ("station: {heartbeat_s: 0}", "station.heartbeat_s: is 0, expected a number from 1 to 86400"),
+    ("clips: {keep: 1}", "clips.keep: is 1, expected true or false"),
+    ("clips: {length_s: 11}", "clips.length_s: is 11, expected a number from 1 to 10"),
+    ("clips: {kept: true}", "clips.kept: is not a known key; did you mean keep?"),
     ("storage: {folder: 5}", "storage.folder: is 5, expected text"),
     ("storage: {outbox_mb: 0.5}", "storage.outbox_mb: is 0.5, expected a number from 1 to 10000"),
     ("storage: {journal_mb: lots}", "storage.journal_mb: is 'lots', expected a number from 1 to 100000"),
