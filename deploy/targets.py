@@ -47,7 +47,10 @@ def _manylinux(machine: str, glibc_minor: int) -> tuple[str, ...]:
 
 _ALSA = {"alsa-utils": "arecord, which reads the microphone"}
 _PORTAUDIO = {"libportaudio2": "only for capture.source: sounddevice"}
-_VENV = {"python3-venv": "the environment that the bundle is installed into"}
+_VENV = {
+    "python3-venv": "the environment that the bundle is installed into",
+    "libstdc++6": "NumPy and the runtime are made of C++; every Debian with apt has it",
+}
 _AGENT = ("linux/common", "linux/agent")
 _STATION = ("linux/common", "linux/station")
 

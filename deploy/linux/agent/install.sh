@@ -9,7 +9,7 @@ use: install.sh [--config DIR] [--card NAME] [--state DIR] [--root DIR] [--pytho
 Installs the agent as the service curupira-agent, from this folder alone. Run it again from another bundle to
 upgrade or to go back: outbox, journal, keys and configuration stay.
 
-  --config DIR      take agent.yaml, device.key and station-ca.pem from there, as provisioning wrote them
+  --config DIR      take config.yaml, device.key and ca.pem from there, as provisioning wrote them
   --card NAME       the microphone's card (see: arecord -l); without it, the first card that records
   --state DIR       keep outbox and journal there, for a read-only root file system (default: /var/lib/curupira)
   --root DIR        install into this folder: an image that is being built
@@ -52,10 +52,15 @@ if grep -q '"numpy": "python3-numpy"' "$here/manifest.json"; then system_site=--
 # Not only an import: the model's golden answers, on this processor.
 # shellcheck disable=SC2034  # for release.sh
 proof='
-from agent.classify import load_classifier
-from agent.manifest import BUNDLED_MODEL, load_model
-found = load_classifier(*load_model(BUNDLED_MODEL))
-print("model", found.manifest.digest, "on", found.runtime, "with" if found.xnnpack else "without", "XNNPACK: golden answers right")
+import sys
+try:
+    from agent.classify import load_classifier
+    from agent.manifest import BUNDLED_MODEL, load_model
+    found = load_classifier(*load_model(BUNDLED_MODEL))
+except Exception as error:
+    sys.exit("error: " + str(error).strip().splitlines()[-1])
+xnnpack = "with" if found.xnnpack else "without"
+print(f"model {found.manifest.digest} on {found.runtime}, {xnnpack} XNNPACK: golden answers right")
 '
 
 # The name, not the number: numbers change with the order in which cards are found.
@@ -74,22 +79,24 @@ stage_config() {
     mkdir -p "$root$staged"
     chmod 755 "$root$etc"
     chmod 700 "$root$staged"
-    for file in agent.yaml device.key station-ca.pem; do
+    for file in config.yaml device.key ca.pem; do
         if [ -n "$config" ] && [ -f "$config/$file" ]; then
             cp "$config/$file" "$root$staged/$file"
         elif [ -f "$root$etc/$file" ]; then
             cp "$root$etc/$file" "$root$staged/$file"
         fi
     done
-    [ -f "$root$staged/agent.yaml" ] || write_template
+    [ -f "$root$staged/config.yaml" ] || write_template
     chmod 600 "$root$staged"/*
 }
 
 write_template() {
     if [ -z "$card" ] && [ -z "$root" ]; then card=$(first_card); fi
     device=$(uname -n | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9._-')
-    sed "s/@CARD@/${card:-default}/; s/@DEVICE@/${device:-unnamed}/" "$here/service/agent.yaml" >"$root$staged/agent.yaml"
-    say "wrote $etc/agent.yaml, card ${card:-default}: name the station in it, and put its key beside it"
+    pcm=default
+    [ -z "$card" ] || pcm=plughw:CARD=$card,DEV=0
+    sed "s/@PCM@/$pcm/; s/@DEVICE@/${device:-unnamed}/" "$here/service/config.yaml" >"$root$staged/config.yaml"
+    say "wrote $etc/config.yaml, microphone $pcm: name the station in it, and put its key beside it"
 }
 
 take_config() {
@@ -112,26 +119,27 @@ except AgentError as error:
 if config.storage.folder != state:
     sys.exit(f"error: {path}: storage.folder: is {config.storage.folder}, expected {state}: the service may write nowhere else")
 strangers = [f"station.{key}" for key, found, name in (
-    ("key_file", config.station.key_file, "device.key"), ("ca_file", config.station.ca_file, "station-ca.pem"),
+    ("key_file", config.station.key_file, "device.key"), ("ca_file", config.station.ca_file, "ca.pem"),
 ) if found is not None and found != path.parent.resolve() / name]
 if strangers:
-    sys.exit(f"error: {path}: {strangers[0]}: expected device.key and station-ca.pem, beside the file: the service sees no other")
+    sys.exit(f"error: {path}: {strangers[0]}: expected device.key and ca.pem, beside the file: the service sees no other")
 ' "$1" "$state" || {
         rm -rf "$root${staged:?}"
         die "the configuration does not fit $release, nothing was changed"
     }
 }
 
+case $card in *[!A-Za-z0-9_-]*) code=2 die "--card: is $card, expected a card's short name, as in /proc/asound/cards" ;; esac
 need_root
-if [ -n "$config" ] && [ ! -f "$config/agent.yaml" ]; then
-    code=2 die "--config: $config/agent.yaml: there is no such file"
+if [ -n "$config" ] && [ ! -f "$config/config.yaml" ]; then
+    code=2 die "--config: $config/config.yaml: there is no such file"
 fi
 check_bundle
 choose_python
 stage
 before=$(current) || before=
 stage_config
-check_config "$inside$staged/agent.yaml"
+check_config "$inside$staged/config.yaml"
 take_config
 turn_to "$release"
 put_units

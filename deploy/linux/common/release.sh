@@ -13,6 +13,7 @@ state_real=/var/lib/private/$name
 
 say() { printf '%s\n' "$*"; }
 die() {
+    [ -z "${half_made:-}" ] || rm -rf "$root${half_made:?}"
     printf 'error: %s\n' "$*" >&2
     exit "${code:-1}"
 }
@@ -65,6 +66,7 @@ stage() {
         return 0
     fi
     rm -rf "$root${folder:?}"
+    half_made=$folder
     mkdir -p "$root$folder"
     cp -R "$here/wheels" "$here/service" "$here/manifest.json" "$here/SHA256SUMS" "$here/release.sh" \
         "$here/install.sh" "$here/uninstall.sh" "$root$folder/"
@@ -75,9 +77,11 @@ stage() {
     for wheel in "$root$folder"/wheels/*.whl; do set -- "$@" "$inside${wheel#"$root"}"; done
     run "$inside$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$@" ||
         die "the wheels could not be installed, nothing was changed"
+    run "$inside$folder/venv/bin/python" -m pip uninstall --quiet --yes setuptools pip 2>/dev/null || true
     rm -rf "$root${folder:?}/wheels" "$root$folder/venv.log"
     run "$inside$folder/venv/bin/python" -P -c "$proof" || die "$release does not work here, nothing was changed"
     : >"$root$folder/.complete"
+    half_made=
 }
 
 # The link turns in one step: a power cut leaves the old release or the new one.

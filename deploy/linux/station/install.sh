@@ -46,8 +46,12 @@ done
 system_site=
 # shellcheck disable=SC2034  # for release.sh
 proof='
-import base_station.api, base_station.page, base_station.serve
-from agent import VERSION
+import sys
+try:
+    import base_station.api, base_station.page, base_station.serve
+    from agent import VERSION
+except Exception as error:
+    sys.exit("error: " + str(error).strip().splitlines()[-1])
 print("station", VERSION, "imports")
 '
 
