@@ -104,7 +104,7 @@ def read_key(path: Path) -> bytes:
 
 
 def _is_credential(path: Path) -> bool:
-    """Say whether systemd handed the file over (LoadCredential=): its access list for the service looks like a group."""
+    """Say whether systemd handed the file over (LoadCredential=): its access list looks like a group."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     return bool(folder) and path.resolve().parent == Path(folder).resolve()
 

@@ -48,7 +48,8 @@ Type=oneshot
 ExecStart=/bin/bash /mnt/task.sh
 StandardOutput=file:/mnt/said
 StandardError=inherit
-ExecStopPost=/bin/sh -c 'echo $EXIT_STATUS >/mnt/status; journalctl --no-pager -o short-precise >/mnt/journal 2>&1; systemctl --force poweroff'
+ExecStopPost=/bin/sh -c 'echo $EXIT_STATUS >/mnt/status; journalctl --no-pager >/mnt/journal 2>&1'
+ExecStopPost=/bin/systemctl --force poweroff
 TimeoutStartSec=170
 """
 
