@@ -36,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         from deploy.assemble import make_bundle  # needs what a station and `make run` do without
     except ModuleNotFoundError as error:
-        raise DeployError(f"{error.name} is not installed: pip install 'curupira[deploy]'", 2) from error
+        raise DeployError(
+            f"{(error.name or 'a package').partition('.')[0]} is not installed: pip install 'curupira[deploy]'", 2
+        ) from error
     names = list(TARGETS) if "all" in options.target else list(dict.fromkeys(options.target))
     for name in names:
         made = make_bundle(TARGETS[name], options.out, options.wheels)

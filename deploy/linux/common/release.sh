@@ -138,6 +138,7 @@ start_or_go_back() {
     link current "$before"
     put_units
     systemctl restart "$unit" || true
+    prune
     die "went back to $before; see: journalctl -u $unit -n 60"
 }
 
