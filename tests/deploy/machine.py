@@ -62,6 +62,12 @@ class Said:
     text: str
     journal: str
 
+    def checked(self) -> "Said":
+        """Return itself if the task did all it should, else fail with what to look at."""
+        if self.status:
+            pytest.fail(f"status {self.status}\n{self.text[-2_500:]}\njournal:\n{self.journal[-4_000:]}", pytrace=False)
+        return self
+
 
 class Machine:
     """A root that boots, does one task as root, and goes off."""

@@ -159,6 +159,12 @@ def _steps(manifest: Manifest, scores: dict[str, float]) -> np.ndarray:
     return np.array([np.abs(table - scores[label]).argmin() for label in manifest.labels])
 
 
+def _is_clear(manifest: Manifest, output: np.ndarray) -> bool:
+    """Say whether one label leads; two that are both near nothing may change places."""
+    scores = np.sort(manifest.score_table()[output])
+    return bool(scores[-1] - scores[-2] > CLEAR_MARGIN)
+
+
 def test_the_device_goes(there: tuple[Board, dict[str, Any]]) -> None:
     board, heard = there
     assert heard["doctor"] == 0, heard["screen"]
@@ -178,8 +184,7 @@ def test_the_golden_windows_get_the_answers_of_x86(there: tuple[Board, dict[str,
     if heard["xnnpack"]:
         assert steps.max() <= 2
         assert (steps.max(axis=1) > 0).mean() <= 0.15
-    scores = np.sort(manifest.score_table()[ours + 128], axis=1)
-    clear = scores[:, -1] - scores[:, -2] > CLEAR_MARGIN
+    clear = np.array([_is_clear(manifest, output + 128) for output in ours])
     assert clear.sum() >= 16
     assert np.array_equal(ours.argmax(axis=1)[clear], theirs.argmax(axis=1)[clear])
 
@@ -209,4 +214,4 @@ def test_replay_gives_the_same_alerts_and_nearly_the_same_scores(
     print(f"{len(pairs)} windows, {apart} steps apart at most")
     if heard["xnnpack"]:
         assert apart <= 2
-    assert all(one.argmax() == other.argmax() for one, other in pairs)
+    assert all(one.argmax() == other.argmax() for one, other in pairs if _is_clear(manifest, one))

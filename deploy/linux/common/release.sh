@@ -129,17 +129,17 @@ enable_unit() {
 # Starts the new release; what does not come up makes way for the one before.
 start_or_go_back() {
     live || return 0
-    before=$1 unit=$2
-    if systemctl restart "$unit"; then return 0; fi
+    before=$1 service=$2
+    if systemctl restart "$service"; then return 0; fi
     if [ -z "$before" ] || [ "$before" = "$(current)" ]; then
-        die "$unit does not start; see: journalctl -u $unit -n 30"
+        die "$service does not start; see: journalctl -u $service -n 30"
     fi
-    say "$unit does not start with $(current): going back to $before"
+    say "$service does not start with $(current): going back to $before"
     link current "$before"
     put_units
-    systemctl restart "$unit" || true
+    systemctl restart "$service" || true
     prune
-    die "went back to $before; see: journalctl -u $unit -n 60"
+    die "went back to $before; see: journalctl -u $service -n 60"
 }
 
 # On a read-only root file system the state lies elsewhere; a mount binds it to where systemd expects it.
