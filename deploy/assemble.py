@@ -166,7 +166,7 @@ def _archive(root: Path) -> bytes:
     """Return the folder as a tar.gz that depends on nothing but what is in it."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=6, mtime=0) as squeezed,
+        gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=1, mtime=0) as squeezed,
         tarfile.open(fileobj=squeezed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         folders = sorted(

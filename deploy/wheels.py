@@ -232,7 +232,7 @@ def repacked(wheel: Path, into: Path, repack: Repack) -> Path:
     kept[record] = _record(kept, record)
     name = _pure_name(wheel.name) if repack.pure else wheel.name
     target = into / name
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for member in [*sorted(set(kept) - {record}), record]:
             entry = zipfile.ZipInfo(member, ZIP_TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
