@@ -147,9 +147,9 @@ if [ -n "$state_at" ]; then put_state_mount "$state_at"; fi
 enable_unit curupira-agent.service multi-user.target
 if [ -n "$start" ]; then start_or_go_back "$before" curupira-agent.service; fi
 prune
-say "installed: $opt/current is $release"
 if [ -n "$system_site" ] && ! run "$inside$opt/current/venv/bin/python" -c 'import numpy' 2>/dev/null; then
     say "missing: apt install python3-numpy"
 fi
 run /bin/sh -c 'command -v arecord' >/dev/null 2>&1 || say "missing: apt install alsa-utils (arecord, which reads the microphone)"
 say "next: systemctl start curupira-agent-doctor && journalctl -u curupira-agent-doctor -n 20 -o cat"
+say "installed: $opt/current is $release"
