@@ -124,6 +124,6 @@ class Machine:
         found = {
             path.relative_to(upper).as_posix() for path in upper.rglob("*") if not path.is_dir() or path.is_symlink()
         }
-        own = ("etc/", "var/log/", "var/lib/systemd/", "var/lib/dbus/", "var/cache/")
+        own = ("etc/", "var/log/", "var/lib/systemd/", "var/lib/dbus/", "var/cache/", "var/.updated")
         found = {name for name in found if "/__pycache__/" not in name or "curupira" in name}  # Debian's own Python
         return {name for name in found if not name.startswith(own) or "curupira" in name}
