@@ -31,19 +31,18 @@ def classes(clips: Sequence[Clip], label_of: Callable[[Clip], str | None], label
 
 
 def one_fold(clips: Sequence[Clip], label_of: Callable[[Clip], str | None]) -> list[str]:
-    """Return a warning for each class all of whose clips lie in one fold of the data set."""
+    """Return a warning that names the classes all of whose clips lie in one fold of the data set, if there are any."""
     folds: dict[str, set[str]] = {}
     for clip in clips:
         label = label_of(clip)
         if label is not None and clip.fold:
             folds.setdefault(label, set()).add(clip.fold)
-    if len({fold for found in folds.values() for fold in found}) < 2:
+    alone = [f"{label} ({next(iter(found))})" for label, found in sorted(folds.items()) if len(found) == 1]
+    if not alone or len({fold for found in folds.values() for fold in found}) < 2:
         return []
     return [
-        f"the class {label} is in fold {next(iter(found))} alone: by the data set's folds it is never learnt where it "
-        "is tested; split by recording (split.by: recording), or get the other folds"
-        for label, found in sorted(folds.items())
-        if len(found) == 1
+        f"in one fold of the data set alone: {', '.join(alone)}. By its folds they are never learnt where they are "
+        "tested; split by recording (split.by: recording), or get the other folds"
     ]
 
 
