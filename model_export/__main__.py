@@ -13,6 +13,7 @@ from agent.manifest import BUNDLED_MODEL
 from model_export.clips import commands as clips
 from model_export.clips.recipe import names, path_of
 from model_export.errors import DataError, ExportError
+from model_export.scan import commands as scan
 
 if TYPE_CHECKING:
     from agent.decide import LabelRule
@@ -124,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         "--shipped", type=Path, required=True, metavar="FILE", help="what `crossval --json` wrote for it"
     )
     release.add_argument("--candidate", type=Path, required=True, metavar="FILE", help="the same of the new recipe")
-    clips.describe(lambda name, text, command: _add(commands, name, text, command))
+
+    def add(name: str, text: str, command: object) -> argparse.ArgumentParser:
+        return _add(commands, name, text, command)
+
+    clips.describe(add)
+    scan.describe(add)
     return parser
 
 

@@ -139,7 +139,7 @@ def rule_of(recipe: ClipRecipe, label: str) -> LabelRule:
         release=threshold if recipe.decision.counts else round(0.75 * threshold, 4),
         hits=recipe.decision.hits,
         of=recipe.decision.of,
-        close_after_s=0.0 if recipe.decision.counts else 6.0,
+        close_after_s=recipe.stride_s if recipe.decision.counts else 6.0,
         refractory_s=0.0 if recipe.decision.counts else 30.0,
     )
 
