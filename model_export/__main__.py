@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ConfigError
 from agent.manifest import BUNDLED_MODEL
+from model_export import download
 from model_export.clips import commands as clips
 from model_export.clips.recipe import names, path_of
 from model_export.errors import DataError, ExportError
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
     clips.describe(add)
     scan.describe(add)
+    download.describe(add)
     return parser
 
 
