@@ -1,6 +1,7 @@
 """The commands of clip recipes: train, evaluate, export, predict, spectrogram."""
 
 import argparse
+import csv
 import json
 import logging
 from collections.abc import Callable
@@ -102,6 +103,24 @@ def _export(found: "Run", options: argparse.Namespace) -> None:
     (found.folder / "exported.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     for key, value in told.items():
         print(f"{key}: {value}")
+    if found.recipe.decision.counts and found.found.long:
+        _count(found, made.path)
+
+
+def _count(found: "Run", model: Path) -> None:
+    """Count calls in the long recordings beside the clips, by the agent's own loop, and write `counts.csv`."""
+    from model_export.scan import work
+    from model_export.scan.hear import job_of
+
+    manifest, content = load_model(model)
+    names = [str(path.resolve()) for path in found.found.long]
+    heard = list(work.here("/", names, job_of(manifest, content, gate=False, vad=False), 1))
+    path = found.folder / "counts.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["recording", "calls", "error"])
+        writer.writerows([Path(one.path).name, len(one.events), one.error] for one in heard)
+    print(f"{sum(len(one.events) for one in heard)} calls in {len(heard)} long recordings: {path}")
 
 
 def _told(made: "Exported") -> dict[str, Any]:
