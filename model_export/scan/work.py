@@ -3,6 +3,7 @@
 A worker that dies (a decoder can take its process with it) costs the file that killed it, and no other.
 """
 
+import importlib.util
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -11,6 +12,8 @@ from typing import Any
 
 from agent.errors import ConfigError
 from model_export.scan.hear import Heard, Job, hear
+
+_WORKERS_S = 30.0
 
 _job: Job | None = None
 """Of a worker of the pool: it comes once, not with every file."""
@@ -91,10 +94,27 @@ def there(root: str, names: Sequence[str], job: Job, scheduler: str) -> Iterator
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(f"--scheduler {scheduler}: does not answer: {error}") from error
     with client:
+        _expect_workers(client, scheduler)
         told = client.scatter(job, broadcast=True)
         futures = {client.submit(hear, root, name, told, pure=False): name for name in names}
         for future in distributed.as_completed(futures):
             yield _result(future, futures[future])
+
+
+def _expect_workers(client: Any, scheduler: str) -> None:  # noqa: ANN401  # Dask's client
+    """Raise ConfigError unless every worker can import this package: else each file would fail for the same reason."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_S)
+    except TimeoutError as error:
+        raise ConfigError(f"--scheduler {scheduler}: has no worker; start some: dask worker {scheduler}") from error
+    # a function of the standard library: one of ours could not be sent to whoever lacks it
+    found = client.run(importlib.util.find_spec, "model_export")
+    without = sorted(worker for worker, spec in found.items() if spec is None)
+    if without:
+        raise ConfigError(
+            f"--scheduler {scheduler}: {len(without)} of {len(found)} workers lack this package, among them "
+            f"{without[0]}; install it there: pip install 'curupira[scan]'"
+        )
 
 
 def _result(future: "Future[Heard] | Any", name: str) -> Heard:  # noqa: ANN401

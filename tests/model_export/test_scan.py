@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent import synth
 from agent.decide import Decider, LabelRule
+from agent.errors import ConfigError
 from agent.manifest import load_model
 from agent.wav import write_wav
 from model_export.__main__ import main
@@ -111,6 +112,18 @@ def test_a_cluster_of_two_workers_finds_what_one_finds(recordings: Path, job: Jo
     assert found == {one.path: (one.events, one.error) for one in work.here(str(recordings), names, job, 1)}
 
 
+def test_workers_that_lack_the_package_are_told_of_before_every_file_fails() -> None:
+    class Client:
+        def wait_for_workers(self, count: int, timeout: float) -> None:
+            pass
+
+        def run(self, asked: object, name: str) -> dict[str, object]:
+            return {"tcp://a:1": object(), "tcp://b:1": None}
+
+    with pytest.raises(ConfigError, match=r"1 of 2 workers lack this package, among them tcp://b:1"):
+        work._expect_workers(Client(), "tcp://s:8786")
+
+
 def test_a_worker_that_dies_costs_its_file_alone(recordings: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures.process import BrokenProcessPool
 
@@ -153,7 +166,7 @@ def test_a_scan_goes_on_where_it_stopped_and_hears_again_what_changed(
 def test_a_scan_of_another_model_is_refused(tmp_path: Path, job: Job) -> None:
     Kept(tmp_path / "scan.jsonl", job)
     other = Job(job.manifest, job.content, gate=False)
-    with pytest.raises(Exception, match=r"scan\.jsonl: is of another model or gate"):
+    with pytest.raises(ConfigError, match=r"scan\.jsonl: is of another model or gate"):
         Kept(tmp_path / "scan.jsonl", other)
 
 
