@@ -99,7 +99,9 @@ def convert(net: Net, representative: Float32, recipe: ClipRecipe) -> Int8Model:
     whole = net.whole
     if recipe.network.kind != INCEPTION:  # its branches do not line up layer by layer
         whole = rounding.rounded(whole, representative[:96])
-    scored = keras.Model(whole.input, keras.layers.Softmax()(whole.output))
+    # said outright: behind a Resizing layer, which takes itself to be in training, Keras exports batch norms that learn
+    logits = whole(whole.input, training=False)
+    scored = keras.Model(whole.input, keras.layers.Softmax()(logits))
     return Int8Model.load(export.convert(scored, representative))
 
 

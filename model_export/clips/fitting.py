@@ -95,7 +95,7 @@ def _epoch(
     epoch: int,
     bar: Any,  # noqa: ANN401
 ) -> dict[str, float]:
-    order = rng.permutation(len(lesson.inputs))
+    order = _order(lesson, config, rng)
     firsts = range(0, len(order), config.batch)
     sums = np.zeros((2, 3))
     for number, first in enumerate(firsts):
@@ -113,6 +113,16 @@ def _epoch(
         )
     means = sums[:, :2] / np.where(sums[:, 2:] > 0, sums[:, 2:], np.nan)
     return dict(zip(_CURVES, map(float, means.ravel()), strict=True))
+
+
+def _order(lesson: Lesson, config: FitConfig, rng: np.random.Generator) -> Int:
+    """Return which inputs are seen in an epoch, and in which order."""
+    n_inputs = len(lesson.inputs)
+    if not config.balance:
+        return rng.permutation(n_inputs).astype(np.int64)
+    counts = np.bincount(lesson.truth, minlength=lesson.n_labels)
+    weights = 1.0 / counts[lesson.truth]
+    return rng.choice(n_inputs, n_inputs, p=weights / weights.sum()).astype(np.int64)
 
 
 def _weighted(logs: Mapping[str, float], count: int) -> NDArray[np.float64]:

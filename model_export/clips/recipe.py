@@ -94,6 +94,8 @@ class FitConfig:
     mask_share: float = 0.0
     """Windows with a band or a moment blanked."""
     label_smoothing: float = 0.0
+    balance: bool = False
+    """Whether rare classes are seen as often as frequent ones."""
 
     @classmethod
     def parse(cls, fields: Fields) -> "FitConfig":
@@ -104,6 +106,7 @@ class FitConfig:
             batch=fields.integer("batch", 2, 4_096),
             learning_rate=fields.number("learning_rate", 1e-6, 1),
             label_smoothing=fields.number("label_smoothing", 0, 0.5) if fields.has("label_smoothing") else 0.0,
+            balance=fields.flag("balance") if fields.has("balance") else False,
             **shares,
         )
         fields.done()
@@ -190,6 +193,8 @@ class ClipRecipe:
     def digest(self) -> str:
         """Return a short hash over every value that training depends on."""
         values = {key: value for key, value in asdict(self).items() if key not in ("decision", "published", "stride_s")}
+        if not self.training.balance:
+            del values["training"]["balance"]  # runs from before there was such a thing keep their folder
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def label_of(self, clip: Clip) -> str | None:

@@ -35,12 +35,13 @@ def main() -> None:
     calls = [clip for clip in clips if clip.kind == CALL]
     held = {clip.group for clip in calls if chance(clip.group) < 0.3}
     forests = [clip for clip in clips if clip.kind == "forest"]
-    write_clips(options.out / "Parsed_Rooster_Clips", [clip for clip in calls if clip.group not in held])
+    long_groups = sorted({clip.group for clip in forests}, key=chance)[:5]
+    near = [clip for clip in forests if clip.group not in long_groups]
+    write_clips(options.out / "Parsed_Rooster_Clips", [clip for clip in calls if clip.group not in held], near)
     others = [clip for clip in clips if clip.kind in OTHERS and clip.dataset == "esc50" and chance(clip.name) < 0.4]
     negative = options.out / "Parsed_Not_Rooster_Clips"
-    write_clips(negative, others)
-    long_groups = sorted({clip.group for clip in forests}, key=chance)[:5]
-    write_forest(negative, [clip for clip in forests if clip.group not in long_groups])
+    write_clips(negative, others, near)
+    write_forest(negative, near)
     long = [clip for clip in forests if clip.group in long_groups][:12]
     write_long(options.out, long, [clip for clip in calls if clip.group in held])
 
@@ -49,15 +50,30 @@ def chance(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 
-def write_clips(folder: Path, clips: list[Clip]) -> None:
-    """As the challenge names them: recording, then a number."""
+def write_clips(folder: Path, clips: list[Clip], forests: list[Clip]) -> None:
+    """As the challenge names them, recording, then a number: three of each clip, on other forest each time."""
     folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(3)
     numbers: dict[str, int] = {}
+    grounds = [read_sound(clip.path) for clip in forests[:8]]
     for clip in clips:
-        number = numbers[clip.group] = numbers.get(clip.group, -1) + 1
-        samples = without_zeros(read_sound(clip.path))
-        if len(samples) > RATE // 2:
-            soundfile.write(folder / f"{clip.group}-{number}.wav", samples[: 3 * RATE], RATE)
+        samples = without_zeros(read_sound(clip.path))[: 3 * RATE]
+        if len(samples) < RATE // 2:
+            continue
+        for _ in range(3):
+            number = numbers[clip.group] = numbers.get(clip.group, -1) + 1
+            ground = grounds[int(rng.integers(len(grounds)))]
+            first = int(rng.integers(len(ground) - 3 * RATE))
+            window = ground[first : first + 3 * RATE].copy()
+            put(window, samples, int(rng.integers(3 * RATE - len(samples) + 1)), rng.uniform(3.0, 18.0))
+            soundfile.write(folder / f"{clip.group}-{number}.wav", window, RATE)
+
+
+def put(ground: np.ndarray, call: np.ndarray, start: int, over_db: float) -> None:
+    """Lay a call on the ground, so many decibels over what it covers."""
+    covered = ground[start : start + len(call)]
+    gain_db = active_dbfs(covered) + over_db - active_dbfs(call)
+    covered += call[: len(covered)] * np.float32(10 ** (gain_db / 20))
 
 
 def write_forest(folder: Path, forests: list[Clip]) -> None:
@@ -82,8 +98,7 @@ def write_long(out: Path, forests: list[Clip], calls: list[Clip]) -> None:
         for place in places:
             call = without_zeros(read_sound(calls[int(rng.integers(len(calls)))].path))[: 3 * RATE]
             start = int((place + rng.uniform(0, 6)) * RATE)
-            over_db = active_dbfs(forest[start : start + len(call)]) + LEVEL_DB - active_dbfs(call)
-            forest[start : start + len(call)] += call * np.float32(10 ** (over_db / 20))
+            put(forest, call, start, LEVEL_DB)
         name = f"recording_{idx:02d}.mp3"
         write_mp3(folder / name, forest)
         rows.append([name, str(n_calls)])
