@@ -202,6 +202,34 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_never_was(tmp_path: Path) 
     assert len((tmp_path / "parts/history.csv").read_text().splitlines()) == 1 + recipe.training.epochs
 
 
+@pytest.mark.slow
+def test_a_network_that_resizes_its_picture_is_exported_as_it_answers() -> None:
+    """Keras takes everything behind a Resizing layer to be in training unless told otherwise."""
+    from model_export.clips import networks
+
+    recipe = parse_recipe(document(network={"kind": "small_cnn", "size": [48, 48]}))
+    net = networks.build(recipe)
+    windows = np.random.default_rng(1).standard_normal((40, 64, 32)).astype(np.float32)
+    windows[20:] *= 3
+    small = exporting.convert(net, windows, recipe)
+    wanted = judging.softmax(networks.through(net.whole, windows[..., None]))
+    assert np.abs(small.logits(windows) - wanted).max() < 0.05
+    operators = {detail["op_name"] for detail in small._interpreter._get_ops_details()}
+    assert "SQUARED_DIFFERENCE" not in operators  # of a batch norm that learns
+
+
+@pytest.mark.slow
+def test_a_rare_class_is_seen_as_often_as_a_frequent_one_where_it_is_asked_for() -> None:
+    from model_export.clips import fitting
+
+    truth = np.array([0] * 90 + [1] * 10, np.int64)
+    lesson = fitting.Lesson(inputs=truth, truth=truth, test_inputs=truth, test_truth=truth, n_labels=2)
+    config = parse_recipe(document()).training
+    balanced = fitting._order(lesson, replace(config, balance=True), np.random.default_rng(1))
+    assert 35 <= truth[balanced].sum() <= 65
+    assert sorted(fitting._order(lesson, config, np.random.default_rng(1)).tolist()) == list(range(100))
+
+
 @pytest.mark.parametrize("name", CLIP_RECIPES)
 def test_every_recipe_that_comes_along_is_read(name: str) -> None:
     recipe = load_recipe(path_of(name))
