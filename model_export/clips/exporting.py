@@ -26,8 +26,10 @@ from model_export.pipeline import write_whole
 
 log = logging.getLogger(__name__)
 
-_REPRESENTATIVE: Final = 300
-_COMPARED: Final = 400
+_REPRESENTATIVE: Final = 200
+_ROUNDED: Final = 32
+"""Windows by which layers are rounded: every layer runs on all of them, and pictures may be large."""
+_COMPARED: Final = 300
 _TIMED: Final = 30
 _LOWEST_AGREEMENT: Final = 0.95
 """Of the best label; lower than for the shipped model, whose labels are three and not ten."""
@@ -98,7 +100,7 @@ def convert(net: Net, representative: Float32, recipe: ClipRecipe) -> Int8Model:
     """Return the network as full int8 with its softmax: outputs are scores."""
     whole = net.whole
     if recipe.network.kind != INCEPTION:  # its branches do not line up layer by layer
-        whole = rounding.rounded(whole, representative[:96])
+        whole = rounding.rounded(whole, representative[:_ROUNDED])
     # said outright: behind a Resizing layer, which takes itself to be in training, Keras exports batch norms that learn
     logits = whole(whole.input, training=False)
     scored = keras.Model(whole.input, keras.layers.Softmax()(logits))
