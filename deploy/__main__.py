@@ -1,4 +1,4 @@
-"""`python -m deploy`: run, bundle, provision, flash, fleet, backup. Exit codes: 0 done, 1 the answer is no, 2 wrong use."""
+"""`python -m deploy`: run, bundle, provision, flash, fleet, backup. Exit codes: 0 done, 1 no, 2 wrong use."""
 
 import argparse
 import sys
