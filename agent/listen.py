@@ -30,7 +30,7 @@ class Window:
     end: int
     """Sample clock at which it ends."""
     outputs: Int8 | None
-    """The model's bytes, shape (n_labels,); None where the gate kept the window from it."""
+    """The model's bytes, shape (n_labels,); None where the gate kept the window from it, or it was left out."""
     sampled: bool
     """True where the gate was closed and the window was classified to know what the gate costs."""
     frames: Float32 | None
@@ -39,6 +39,8 @@ class Window:
     """RMS level of the window's last stride."""
     detections: tuple[Detection, ...]
     """What the decider made of it."""
+    passed_over: bool = False
+    """True where the gate let it through and it was left out all the same: to save power, or to catch up."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,10 @@ class Listener:
     _began: bool = False
     thin: bool = False
     """Whether every second window is left out, because the listener is behind."""
-    _left_out: bool = False
+    every: int = 1
+    """The model hears one window in so many, to save power, for as long as nothing leans to an alert."""
+    _passed_over: int = 0
+    """Windows left out on end."""
 
     @classmethod
     def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
@@ -117,11 +122,24 @@ class Listener:
         self.gate.push(self._stream.samples(gated, end))
         return self.gate.verdict(start, end)
 
+    def _is_left_out(self) -> bool:
+        """Say whether a window is kept from the model: the decision counts it as a miss, as it does a gated one.
+
+        A listener that is behind leaves windows out whatever they hold. One that saves power leaves none out from the
+        first window that leans to an alert on, so that k of n windows are still k of n.
+        """
+        saving = 1 if self.decider.leans else self.every
+        self._passed_over += 1
+        if self._passed_over < max(saving, 2 if self.thin else 1):
+            return True
+        self._passed_over = 0
+        return False
+
     def _window(self, start: int, end: int) -> Window:
         verdict = self._verdict(start, end)
         frames = outputs = None
-        self._left_out = self.thin and not self._left_out
-        if verdict.passes and not self._left_out:
+        left_out = self._is_left_out()
+        if verdict.passes and not left_out:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
         return Window(
@@ -132,4 +150,5 @@ class Listener:
             frames=frames,
             level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
+            passed_over=verdict.passes and left_out,
         )

@@ -1,7 +1,8 @@
 """HTTP: what devices post and what programs read. The protocol itself is in `inbox`, the data in `store`.
 
-Reading needs no password yet, so that the station serves the loopback address alone (`settings`), and answers
-only requests that name it so: a page from elsewhere cannot read it through the ranger's browser.
+Reading is answered on the loopback address alone, and only to requests that name it so: a page from elsewhere cannot
+read it through the ranger's browser. `doors` keeps it so when devices come in from other machines, and stands before
+`guard`, which asks for a session or a token once there are people.
 """
 
 import asyncio
@@ -30,10 +31,11 @@ from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIG
 from base_station import inbox
 from base_station.accounts import Accounts
 from base_station.condition_routes import condition_router
+from base_station.doors import Doors
 from base_station.export_routes import export_router
 from base_station.fieldlog_routes import fieldlog_router
 from base_station.guard import Guard
-from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
+from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
 from base_station.metrics import metrics_router
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 
 SLOWEST_BODY_S = 20.0
 """A body that takes longer holds a connection for nothing; phones on a bad link send 64 kB in less."""
+
+SLOWEST_CLIP_S = 240.0
 
 _LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 _OPEN_DOORS = (("POST", "/v1/session"), ("GET", "/v1/openapi.json"))
@@ -76,6 +80,7 @@ class AlertOut(BaseModel):
     latitude: float | None
     longitude: float | None
     log_mel_url: str | None = Field(description="Path of the picture of what the model saw.")
+    clip_url: str | None = Field(description="Path of its sound, a WAV of at most 10 s, where the device keeps clips.")
 
 
 class AlertsOut(BaseModel):
@@ -125,7 +130,14 @@ class HealthOut(BaseModel):
     station_utc: str
 
 
-def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules: Rules | None = None) -> FastAPI:
+def build_api(
+    store: Store,
+    incoming: Inbox,
+    now: Callable[[], datetime],
+    rules: Rules | None = None,
+    *,
+    exposed: bool = False,
+) -> FastAPI:
     """Return the API as an ASGI application.
 
     Args:
@@ -133,6 +145,7 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
         incoming: takes what devices send.
         now: station time, UTC.
         rules: when alerts are one incident; the usual ones by default.
+        exposed: whether devices on other machines may send; nobody else is answered there.
     """
     app = _Api(
         title="Curupira base station",
@@ -144,8 +157,12 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime], rules:
     )
     accounts = Accounts(store.database)
     app.add_middleware(GZipMiddleware, minimum_size=2000)
-    app.add_middleware(Guard, accounts=accounts, now=now, device_paths=LARGEST_BODY, open_doors=_OPEN_DOORS)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
+    app.add_middleware(Guard, accounts=accounts, now=now, open_doors=_OPEN_DOORS)
+    # the last one stands before the others: who comes from elsewhere never gets as far as the guard
+    if exposed:
+        app.add_middleware(Doors, is_device_path=is_device_path, names=_LOOPBACK_NAMES)
+    else:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
@@ -186,6 +203,26 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         whole = inbox.Request(path=path, headers=request.headers, body=body)
         return _response(await run_in_threadpool(incoming.take, whole, now()))
 
+    async def post_clip(request: Request, alert_id: str) -> Response:
+        """Take the sound of an alert; a bad link needs minutes for it."""
+        body = await _bounded_body(request, LARGEST_BODY[inbox.CLIPS], SLOWEST_CLIP_S)
+        if isinstance(body, Answer):
+            return _response(body)
+        whole = inbox.Request(path=inbox.CLIPS + alert_id, headers=request.headers, body=body)
+        return _response(await run_in_threadpool(incoming.take, whole, now()))
+
+    app.add_api_route(
+        inbox.CLIPS + "{alert_id}",
+        post_clip,
+        methods=["POST"],
+        name="Send the sound of an alert",
+        summary="Send the sound of an alert, after its receipt",
+        description="Signed; a WAV of one channel, 16 bits, 16 kHz, at most 10 s; see docs/protocol.md.",
+        operation_id="v1_clips_post",
+        response_class=JSONResponse,
+        responses=_post_answers(inbox.CLIPS),
+        openapi_extra=_post_schema({"type": "string", "format": "binary"}, "audio/wav"),
+    )
     for path, title, schema in (
         (inbox.ALERTS, "Send one revision of an alert", _reference("Alert")),
         (inbox.HEARTBEATS, "Send a heartbeat", _reference("Heartbeat")),
@@ -245,6 +282,18 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         # a revision never changes, so neither does its picture
         return Response(png(image), media_type="image/png", headers={"Cache-Control": "private, max-age=604800"})
 
+    @app.get(
+        "/v1/alerts/{alert_id}/clip.wav",
+        summary="What was heard, where the device keeps clips",
+        response_class=Response,
+        responses={**READING, 200: {"content": {"audio/wav": {}}}},
+    )
+    def clip(alert_id: str) -> Response:
+        sound = store.clip(_plain(alert_id))
+        if sound is None:
+            raise HTTPException(404, f"no clip with alert {alert_id[:40]!r}")
+        return Response(sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=604800"})
+
     @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=READING)
     def devices() -> DevicesOut:
         return DevicesOut(devices=[_device(device) for device in store.devices()])
@@ -299,7 +348,7 @@ def _answer_errors(app: FastAPI) -> None:
         return _response(problem(503, "station not in order", "the station is not in order; its log has the reason"))
 
 
-async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
+async def _bounded_body(request: Request, largest: int, slowest_s: float = SLOWEST_BODY_S) -> bytes | Answer:
     """Return the body, or the answer to one that is too large or too slow; never more than `largest` is kept."""
     too_large = problem(413, "too large", f"the body has more than {largest} bytes")
     promised = request.headers.get("content-length", "0")
@@ -307,13 +356,13 @@ async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
         return too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(SLOWEST_BODY_S):
+        async with asyncio.timeout(slowest_s):
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
                     return too_large
     except TimeoutError:
-        return problem(408, "too slow", f"the body did not come within {SLOWEST_BODY_S:.0f} s")
+        return problem(408, "too slow", f"the body did not come within {slowest_s:.0f} s")
     except ClientDisconnect:
         return problem(400, "cut off", "the body broke off")
     return bytes(body)
@@ -330,12 +379,14 @@ def _alert(event: AlertEvent) -> dict[str, Any]:
     fields = asdict(event)
     del fields["onset"]
     carrier = fields.pop("log_mel_revision")
+    has_clip = fields.pop("has_clip")
     return {
         **fields,
         "received_utc": iso(event.received_utc),
         "onset_utc": iso(event.onset.utc),
         "onset_from": event.onset.source,
         "log_mel_url": None if carrier is None else f"/v1/alerts/{event.alert_id}/log-mel.png?revision={carrier}",
+        "clip_url": f"/v1/alerts/{event.alert_id}/clip.wav" if has_clip else None,
     }
 
 
@@ -404,10 +455,10 @@ def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     return answers if path == inbox.HEARTBEATS else {**answers, 201: _documented("It is on disk.", receipt)}
 
 
-def _post_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def _post_schema(schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
     headers = (HEADER_DEVICE, HEADER_BOOT, HEADER_COUNTER, HEADER_TIME, HEADER_SIGNATURE)
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": True, "content": {content_type: {"schema": schema}}},
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
         ],

@@ -19,7 +19,7 @@ from agent.errors import AgentError, ConfigError, StorageError
 from base_station import tables
 from base_station.database import Database
 from base_station.keys import KeyRing
-from base_station.store import Store
+from base_station.store import LOG_MEL, Store
 
 _ROWS_AT_A_TIME = 500
 _PRESENT = ("meta",)
@@ -132,7 +132,7 @@ def _orphans(connection: Connection) -> Iterator[str]:
     bare = select(alerts.alert_id).where(~select(revisions.seq).where(revisions.alert_id == alerts.alert_id).exists())
     for alert_id in connection.execute(bare.limit(20)).scalars():
         yield f"alert {alert_id} has no revision"
-    same = (blobs.alert_id == revisions.alert_id) & (blobs.revision == revisions.revision)
+    same = (blobs.alert_id == revisions.alert_id) & (blobs.revision == revisions.revision) & (blobs.kind == LOG_MEL)
     without = select(revisions.alert_id, revisions.revision).where(
         revisions.has_log_mel, ~select(blobs.kind).where(same).exists()
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from base_station.store import Device
-from base_station.words import span
+from base_station.words import SILENT_BEATS, span
 
 NAMES = {
     "late": "has not called",
@@ -36,7 +36,8 @@ class Limits:
     late_s: float = 3600.0
     """Without a call..."""
     late_beats: float = 4.0
-    """...or so many of its usual intervals, whichever is longer, and never more than `late_most_s`."""
+    """...or so many of its usual intervals, or three of those that it announced, to save power; whichever is longest,
+    and never more than `late_most_s`."""
     late_most_s: float = 6 * 3600.0
     together_s: float = 600.0
     """Devices whose last calls lie so close vanished together."""
@@ -132,7 +133,9 @@ def _silent_s(one: Watched, now_utc: datetime) -> float:
 
 
 def _allowed_s(one: Watched, limits: Limits) -> float:
-    return min(max(limits.late_s, limits.late_beats * one.interval_s), limits.late_most_s)
+    beat = one.device.heartbeat
+    announced_s = SILENT_BEATS * beat.heartbeat_s if beat is not None else 0.0
+    return min(max(limits.late_s, limits.late_beats * one.interval_s, announced_s), limits.late_most_s)
 
 
 def _vanished(late: Mapping[str, Watched], now_utc: datetime, limits: Limits) -> list[Condition]:

@@ -1,8 +1,8 @@
 """Stands before the API: who asks, may he, and is what he sends of a size that anybody needs.
 
 As long as there is neither a person nor a token, everybody on this machine may read and judge, as in the first
-station. Devices prove themselves by their signatures, behind this door; the page at `/` and its pictures are not
-behind it.
+station. Devices prove themselves by their signatures, behind this door; the page at `/`, its pictures and
+its sounds are not behind it.
 """
 
 from collections.abc import Callable, Collection
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.errors import StorageError
 from base_station.accounts import Accounts, Who, same
-from base_station.inbox import problem
+from base_station.inbox import is_device_path, problem
 
 COOKIE = "curupira_session"
 CSRF_HEADER = "X-Curupira-CSRF"
@@ -36,7 +36,6 @@ class Guard:
         app: ASGIApp,
         accounts: Accounts,
         now: Callable[[], datetime],
-        device_paths: Collection[str],
         open_doors: Collection[tuple[str, str]],
     ) -> None:
         """Stand before `app`.
@@ -45,13 +44,11 @@ class Guard:
             app: what answers.
             accounts: who there is.
             now: station time, UTC.
-            device_paths: posts to these are signed by devices, and bounded by themselves.
             open_doors: methods and paths that are for everybody.
         """
         self._app = app
         self._accounts = accounts
         self._now = now
-        self._device_paths = frozenset(device_paths)
         self._open_doors = frozenset(open_doors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,9 +69,9 @@ class Guard:
 
     def _is_api(self, scope: Scope) -> bool:
         path: str = scope["path"]
-        if scope["method"] == "POST" and path in self._device_paths:
-            return False
-        if scope["method"] == "GET" and path.endswith("/log-mel.png"):
+        if scope["method"] == "POST" and is_device_path(path):
+            return False  # signed by devices, and bounded by themselves
+        if scope["method"] == "GET" and path.startswith("/v1/alerts/") and path.endswith(("/log-mel.png", "/clip.wav")):
             return False  # the page shows them, and has no login of its own yet
         return path.startswith("/v1/")
 

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
 
 from agent.alert import LogMelImage
 from agent.errors import ConfigError
-from base_station import tables
 from base_station.inbox import iso
 from base_station.precision import FALSE, UNSURE
 from base_station.store import AlertEvent, Store
@@ -25,7 +23,6 @@ from base_station.verdicts import Verdict, Verdicts
 
 TARGETS = ("chainsaw", "engine", "storm", "background", "machine", "other")
 """What a training clip can be for, as `model_export` knows it."""
-CLIP = "clip"
 LICENCE = "own recording"
 
 _FORMULA = ("=", "+", "-", "@", "\t")
@@ -99,7 +96,7 @@ def _export_one(store: Store, event: AlertEvent, verdict: Verdict, folder: Path)
         "licence": LICENCE,
     }
     rows: list[dict[str, object]] = []
-    clip = _clip(store, event.alert_id)
+    clip = store.clip(event.alert_id)
     if clip is not None:
         path = f"{target}/{event.alert_id}.wav"
         _write(folder / path, clip)
@@ -129,13 +126,6 @@ def _provenance(event: AlertEvent, verdict: Verdict) -> dict[str, object]:
         "latitude": event.latitude,
         "longitude": event.longitude,
     }
-
-
-def _clip(store: Store, alert_id: str) -> bytes | None:
-    query = select(tables.blobs.c.data).where(tables.blobs.c.alert_id == alert_id, tables.blobs.c.kind == CLIP)
-    with store.database.read() as connection:
-        found: bytes | None = connection.execute(query.limit(1)).scalar_one_or_none()
-    return found
 
 
 def _seconds(clip: bytes) -> float | None:

@@ -41,11 +41,30 @@ class Settings:
         """Refuse what would put the station into the open, or nowhere."""
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"--port: is {self.port}, expected 0 to 65535")
-        if not _is_loopback(self.host):
+        if not self.exposed:
+            return
+        if not self.tls:
             raise ConfigError(
-                f"--host: {self.host} can be reached from other machines, and this version has neither TLS nor "
-                "passwords; use 127.0.0.1, and reach it from elsewhere through an SSH tunnel"
+                f"--host: {self.host or 'empty'} can be reached from other machines, and {self.data} has no "
+                "certificate for TLS; make one: python -m base_station init --name NAME, or use 127.0.0.1"
             )
+        if not _is_address(self.host):
+            raise ConfigError(f"--host: is {self.host!r}, expected an address of this machine; 0.0.0.0 is all of them")
+
+    @property
+    def exposed(self) -> bool:
+        """Say whether other machines can reach it."""
+        return not _is_loopback(self.host)
+
+    @property
+    def tls_folder(self) -> Path:
+        """Where the certificate authority and the server's certificate are, if there are."""
+        return self.data / "tls"
+
+    @property
+    def tls(self) -> bool:
+        """Say whether there is a certificate: then the station speaks nothing but TLS."""
+        return (self.tls_folder / "station.pem").exists()
 
     @property
     def database_url(self) -> URL:
@@ -80,10 +99,13 @@ def database_url(given: str) -> URL:
     raise ConfigError(f"--database: is of kind {kind!r}, expected {_DATABASE_FORM}")
 
 
-def page_url(host: str, port: int) -> str:
-    """Return the address of the page."""
+def page_url(settings: Settings, port: int) -> str:
+    """Return the address of the page, which is for this machine alone."""
+    host = settings.host
+    if settings.exposed:
+        host = "::1" if ":" in host else "127.0.0.1"
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/"
+    return f"{'https' if settings.tls else 'http'}://{name}:{port}/"
 
 
 def listening_socket(settings: Settings) -> socket.socket:
@@ -122,6 +144,14 @@ def prepare_folder(data: Path) -> None:
         raise ConfigError(
             f"--data: {data} cannot be written: {error.strerror or error}; name a folder of your own"
         ) from error
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

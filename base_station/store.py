@@ -30,7 +30,8 @@ HEARTBEATS_PER_DEVICE = 300
 _TIDY_EVERY = 10
 """Of so many requests one looks whether there are more."""
 
-_LOG_MEL = "log_mel"
+LOG_MEL = "log_mel"
+_CLIP = "clip"
 
 # all that lists need of a revision: everything but its body
 _LISTED = tuple(column for column in tables.revisions.c if column.name not in ("body", "body_sha256"))
@@ -109,6 +110,8 @@ class AlertEvent:
     longitude: float | None
     log_mel_revision: int | None
     """Which revision carries a picture."""
+    has_clip: bool = False
+    """Whether its sound is here."""
 
 
 class Kept(Enum):
@@ -222,6 +225,40 @@ class Store:
                     known = _named(connection, alert)
             return Kept.SAME if known == (contact.device_id, digest) else Kept.CLASH
 
+    def keep_clip(self, contact: Contact, alert_id: str, body: bytes) -> Kept | None:
+        """Keep the sound of an alert; whatever is returned is on disk then.
+
+        Args:
+            contact: the request.
+            alert_id: of an alert of `contact.device_id`.
+            body: a WAV file.
+
+        Returns:
+            None where that device has no such alert.
+        """
+        with self._write() as connection:
+            if not _advance(connection, contact):
+                return Kept.STALE
+            owner = connection.execute(select(tables.alerts.c.device_id).where(tables.alerts.c.alert_id == alert_id))
+            if owner.scalar_one_or_none() != contact.device_id:
+                return None
+            known = _clip(connection, alert_id)
+            if known is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(
+                            insert(tables.blobs).values(alert_id=alert_id, revision=0, kind=_CLIP, data=body)
+                        )
+                    return Kept.NEW
+                except IntegrityError:  # another process was quicker
+                    known = _clip(connection, alert_id)
+            return Kept.SAME if known == body else Kept.CLASH
+
+    def clip(self, alert_id: str) -> bytes | None:
+        """Return the sound of an alert as a WAV file, or None."""
+        with self._read() as connection:
+            return _clip(connection, alert_id)
+
     def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
         """Keep a heartbeat as the latest, and in the short history."""
         body = heartbeat.to_json().decode()
@@ -329,8 +366,9 @@ class Store:
             query = query.where(tables.alerts.c.device_id == device_id)
         with self._read() as connection:
             heads = connection.execute(query).all()
-            revisions = _revisions_of(connection, [head.alert_id for head in heads])
-        return [_event(head, revisions[head.alert_id]) for head in heads]
+            ids = [head.alert_id for head in heads]
+            revisions, clips = _revisions_of(connection, ids), _with_clip(connection, ids)
+        return [_event(head, revisions[head.alert_id], has_clip=head.alert_id in clips) for head in heads]
 
     def event(self, alert_id: str) -> AlertEvent | None:
         """Return one event, or None."""
@@ -338,8 +376,8 @@ class Store:
             head = connection.execute(select(tables.alerts).where(tables.alerts.c.alert_id == alert_id)).one_or_none()
             if head is None:
                 return None
-            revisions = _revisions_of(connection, [alert_id])
-        return _event(head, revisions[alert_id])
+            revisions, clips = _revisions_of(connection, [alert_id]), _with_clip(connection, [alert_id])
+        return _event(head, revisions[alert_id], has_clip=bool(clips))
 
     def events_of(self, alert_ids: Sequence[str]) -> list[AlertEvent]:
         """Return events by their ids, in the order of arrival; those that are not here are left out."""
@@ -348,15 +386,15 @@ class Store:
             some = alert_ids[begin : begin + LARGEST_PAGE]
             with self._read() as connection:
                 heads = connection.execute(select(tables.alerts).where(tables.alerts.c.alert_id.in_(some))).all()
-                revisions = _revisions_of(connection, some)
-            events += [_event(head, revisions[head.alert_id]) for head in heads]
+                revisions, clips = _revisions_of(connection, some), _with_clip(connection, some)
+            events += [_event(head, revisions[head.alert_id], has_clip=head.alert_id in clips) for head in heads]
         return sorted(events, key=lambda event: event.seq)
 
     def documents(self, alert_id: str) -> list[tuple[datetime, bytes]]:
         """Return the revisions of an event as they came, each with the station time of its arrival."""
         query = (
             select(tables.revisions.c.received_utc, tables.revisions.c.body, tables.blobs.c.data)
-            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == _LOG_MEL))
+            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == LOG_MEL))
             .where(tables.revisions.c.alert_id == alert_id)
             .order_by(tables.revisions.c.revision)
         )
@@ -368,7 +406,7 @@ class Store:
         """Return one revision as it came, or None."""
         query = (
             select(tables.revisions.c.body, tables.blobs.c.data)
-            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == _LOG_MEL))
+            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == LOG_MEL))
             .where(tables.revisions.c.alert_id == alert_id, tables.revisions.c.revision == revision)
         )
         with self._read() as connection:
@@ -510,7 +548,7 @@ def _insert_alert(
     )
     if picture is not None:
         connection.execute(
-            insert(tables.blobs).values(alert_id=alert.alert_id, revision=alert.revision, kind=_LOG_MEL, data=picture)
+            insert(tables.blobs).values(alert_id=alert.alert_id, revision=alert.revision, kind=LOG_MEL, data=picture)
         )
 
 
@@ -545,7 +583,19 @@ def _revisions_of(connection: Connection, alert_ids: Sequence[str]) -> Mapping[s
     return found
 
 
-def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
+def _clip(connection: Connection, alert_id: str) -> bytes | None:
+    query = select(tables.blobs.c.data).where(tables.blobs.c.alert_id == alert_id, tables.blobs.c.kind == _CLIP)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _with_clip(connection: Connection, alert_ids: Sequence[str]) -> set[str]:
+    if not alert_ids:
+        return set()
+    query = select(tables.blobs.c.alert_id).where(tables.blobs.c.alert_id.in_(alert_ids), tables.blobs.c.kind == _CLIP)
+    return set(connection.execute(query).scalars())
+
+
+def _event(head: Row[Any], revisions: Sequence[Row[Any]], *, has_clip: bool) -> AlertEvent:
     first, latest = revisions[0], revisions[-1]
     pictures = [row.revision for row in revisions if row.has_log_mel]
     return AlertEvent(
@@ -564,4 +614,5 @@ def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
         latitude=latest.latitude,
         longitude=latest.longitude,
         log_mel_revision=pictures[0] if pictures else None,
+        has_clip=has_clip,
     )

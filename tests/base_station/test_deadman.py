@@ -86,6 +86,15 @@ def test_late_is_measured_by_what_is_usual_but_is_hours_and_not_days(device_of, 
     assert named(watched) == ([("ipe-07", "late")] if late else [])
 
 
+@pytest.mark.parametrize(
+    ("silent_s", "announced_s", "late"),
+    [(3700, 300, True), (10_700, 3600, False), (10_900, 3600, True), (21_700, 86_400, True)],
+)
+def test_a_device_that_announced_fewer_heartbeats_is_late_by_these(device_of, silent_s, announced_s, late):
+    watched = [Watched(device=device_of(silent_s=silent_s, heartbeat_s=announced_s))]
+    assert named(watched) == ([("ipe-07", "late")] if late else [])
+
+
 def test_what_a_late_device_said_last_is_no_news(device_of):
     assert named([Watched(device=device_of(silent_s=9000, states=("zeros",)))]) == [("ipe-07", "late")]
 
