@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +26,14 @@ from base_station import (
 )
 from base_station.admission import admit
 from base_station.opened import opened_store
-from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
+from base_station.settings import (
+    DEFAULT_PORT,
+    Settings,
+    default_data,
+    default_database,
+    listening_socket,
+    prepare_folder,
+)
 from base_station.store import Device
 from base_station.words import ago
 
@@ -74,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument(
         "--database",
-        default=os.environ.get("CURUPIRA_DATABASE") or None,
+        default=default_database(),
         metavar="URL",
         help="PostgreSQL instead of the file station.db in DIR: postgresql://user@host/name; a password belongs into "
         "~/.pgpass or the environment variable CURUPIRA_DATABASE, not here where others see it",

@@ -24,6 +24,11 @@ def default_data() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share") / "curupira-station"
 
 
+def default_database() -> str | None:
+    """Return the URL of the database that nobody named: what the environment says, or None for the file in `data`."""
+    return os.environ.get("CURUPIRA_DATABASE") or None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Where the station keeps its data and where it listens."""

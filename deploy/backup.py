@@ -100,7 +100,7 @@ def _copy(database: Path, draft: Path) -> None:
 def _dump(url: str, draft: Path, environ: Mapping[str, str]) -> None:
     """Ask pg_dump; the password goes by the environment, for everybody may read a command line."""
     parts = urlsplit(url)
-    if not parts.scheme.startswith("postgresql"):
+    if not parts.scheme.startswith("postgres"):  # `postgres://` is what the station takes too
         raise DeployError(f"{URL_VARIABLE}: is a {parts.scheme or 'bare'} URL, expected postgresql://…", 2)
     given = {
         "PGHOST": parts.hostname,

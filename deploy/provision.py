@@ -51,7 +51,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("fleet", type=Path, metavar="FLEET.yaml", help="which devices there are")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="the station's data folder (default: where `serve` has it)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the station's data folder (default: where `serve` has it); a database elsewhere by CURUPIRA_DATABASE",
     )
     parser.add_argument(
         "--out",
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if not 1 <= options.first_label <= PER_SHEET:
         raise ConfigError(f"--first-label: is {options.first_label}, expected 1 to {PER_SHEET}")
     from base_station.opened import opened_store
-    from base_station.settings import default_data
+    from base_station.settings import default_data, default_database
     from deploy.labels import write_labels
 
     roster = read_roster(options.fleet)
@@ -81,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     data: Path = options.data or default_data()
     _make_folder(out)
     ca = _authority(roster, data, now)
-    with opened_store(data) as (store, ring):
+    with opened_store(data, default_database()) as (store, ring):
         done = [_provision(roster, member, out / member.id, ca, store, ring, now) for member in roster.members]
         strangers = _strangers(roster, store)
     write_labels(out / "labels.pdf", roster.members, options.first_label)

@@ -105,11 +105,12 @@ def pg_dump(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{path.parent}:{os.environ['PATH']}"}
 
 
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])
 def test_postgresql_is_dumped_and_its_password_is_on_no_command_line(
-    pg_dump: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, pg_dump: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", pg_dump["PATH"])
-    url = "postgresql+psycopg://ranger:p%40ss@db.local:5433/forest"
+    url = f"{scheme}://ranger:p%40ss@db.local:5433/forest"
     made = back_up(tmp_path, tmp_path / "to", NOON, {**pg_dump, URL_VARIABLE: url})
     settings, _, words = made.read_text().partition("|")
     assert settings == "db.local 5433 ranger p@ss forest "

@@ -13,6 +13,7 @@ from agent.config import read_config
 from agent.signing import read_key
 from base_station.__main__ import main as station_main
 from base_station.opened import opened_store
+from base_station.settings import default_database
 from deploy.__main__ import main
 from deploy.labels import PER_SHEET, label_text, qr_code
 from deploy.roster import read_roster
@@ -57,6 +58,14 @@ class Post:
 @pytest.fixture
 def post(tmp_path: Path) -> Post:
     return Post(tmp_path)
+
+
+def test_the_station_s_database_may_be_elsewhere(post, tmp_path, monkeypatch):
+    monkeypatch.setenv("CURUPIRA_DATABASE", f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    assert post.provision() == 0
+    assert not (post.data / "station.db").exists()
+    with opened_store(post.data, default_database()) as (store, _):
+        assert {device.device_id for device in store.devices()} == set(post.keys())
 
 
 def test_every_device_gets_a_key_that_the_station_knows_and_a_configuration_that_the_agent_takes(post):
