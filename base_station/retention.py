@@ -1,4 +1,4 @@
-"""What is let go when the station has kept it long enough, or has no room: pictures first, then whole alerts.
+"""What is let go when the station has kept it long enough, or has no room: pictures and sounds first, then alerts.
 
 What a person has judged is kept: it teaches the next model.
 """
@@ -23,7 +23,7 @@ class Retention:
     alert_days: float | None = None
     """Whole alerts go when they are older."""
     picture_days: float | None = None
-    """Their pictures go when they are older; the alerts stay."""
+    """Their pictures and sounds go when they are older; the alerts stay."""
     megabytes: float | None = None
     """Pictures, then alerts, go from the oldest on while the database holds more."""
 

@@ -1,7 +1,7 @@
 """What the database holds. Every change here goes with a migration (`migrations/versions`).
 
 `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
-order of arrival) with its `revisions` (append-only), `blobs` (pictures, apart from the rows that lists read),
+order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
 `heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
 process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
 `verdicts` (what they said), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
