@@ -26,7 +26,7 @@ from agent.hearing import Hearing, level_dbfs
 from agent.manifest import Manifest, load_model
 from agent.meter import bar
 from agent.outbox import EMPTY
-from agent.signing import read_key
+from agent.signing import is_credential, read_key
 from agent.uplink import StationLink
 
 LEAST_DISK_MB = 100.0
@@ -241,7 +241,7 @@ def _permissions(config: AgentConfig, config_file: Path | None) -> Finding:
             continue
         with contextlib.suppress(OSError):  # what is not there is told by other checks
             mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & forbidden:
+            if mode & forbidden and not is_credential(path):
                 wrong.append(f"{path} has mode {mode:o}")
     user = "root (a user of its own would do)" if os.geteuid() == 0 else f"user {os.geteuid()}"
     return Finding(

@@ -200,9 +200,9 @@ rm -r /run/systemd/system/curupira-agent.service.d; systemctl daemon-reload
 
 : an alert waits, a hand has changed the configuration
 systemctl stop curupira-agent
-python3 -c 'import sqlite3
+python3 -c 'import sqlite3, zlib
 with sqlite3.connect("/var/lib/curupira/outbox.db") as outbox:
-    outbox.execute("INSERT INTO messages (alert_id, revision, crc, body) VALUES (?, 0, 0, ?)", ("a-saw", b""))'
+    outbox.execute("INSERT INTO messages (alert_id, revision, crc, body) VALUES (?, 0, ?, ?)", ("a-saw", zlib.crc32(b"a-saw/0"), b""))'
 echo '# by hand' >>/etc/curupira/config.yaml; sha256sum /etc/curupira/* /var/lib/curupira/outbox.db >/mnt/sums
 journal=$(cat /var/lib/curupira/journal/* | wc -c)
 systemctl start curupira-agent
