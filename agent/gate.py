@@ -6,9 +6,9 @@ WebRTC's voice detector (mode 2) agrees that something is there, half a second a
 it would pass most of a forest and lose one weak saw in ten (docs/decisions.md has the table). Without `webrtcvad` the
 bands decide alone.
 
-The floor is a low quantile of the last forty seconds: it follows a forest that grows loud or quiet within half a
-minute, and does not follow at all while the model leans to a saw, so that a steady saw cannot make itself the floor. One
-closed window in N is classified all the same, so that what the gate costs is known.
+The floor is a low quantile of the last twenty seconds: it follows a forest that grows loud or quiet within half a
+minute, and does not follow at all while the model leans to a saw, so that a steady saw cannot make itself the floor.
+One closed window in N is classified all the same, so that what the gate costs is known.
 """
 
 import functools
