@@ -21,7 +21,9 @@ Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 
 HOLD_S = 12.0
-"""How long the noise floor stays where it is behind a window that leaned to what is alerted."""
+"""How long the noise floor stays where it is behind a window that leaned to what is alerted..."""
+HOLD_SCORE = 0.8
+"""...with such a score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,12 +136,12 @@ class Listener:
     def _lean(self, end: int, outputs: Int8) -> None:
         """Note a window that leans to what is alerted: a steady saw must not become the noise floor.
 
-        The bound is a score of a half and no threshold, so that a journal can be decided again under other rules and
-        the gate would have heard the same.
+        The bound is none of the thresholds, so that a journal can be decided again under other rules and the gate
+        would have heard the same.
         """
-        half = int(np.searchsorted(self.decider.scores, 0.5)) - 128
+        bound = int(np.searchsorted(self.decider.scores, HOLD_SCORE)) - 128
         alerted = [idx for idx, label in enumerate(self.manifest.labels) if self.manifest.rules[label].alert]
-        if any(outputs[idx] >= half for idx in alerted):
+        if any(outputs[idx] >= bound for idx in alerted):
             self._leaned = end
 
     def _is_left_out(self) -> bool:
