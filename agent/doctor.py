@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent import VERSION
+from agent.alert import Battery
+from agent.battery import Reading, look
 from agent.capture import SAMPLE_RATE, open_source
 from agent.classify import Classifier, load_classifier
 from agent.clock import DeviceClock
@@ -26,7 +28,7 @@ from agent.hearing import Hearing, level_dbfs
 from agent.manifest import Manifest, load_model
 from agent.meter import bar
 from agent.outbox import EMPTY
-from agent.signing import read_key
+from agent.signing import is_credential, read_key
 from agent.uplink import StationLink
 
 LEAST_DISK_MB = 100.0
@@ -38,7 +40,6 @@ HOTTEST_C = 45.0
 SLOWEST_SHARE = 0.5
 """Share of the time that the model may take: the rest is for heat, for other programs, for the years."""
 _TIMED_WINDOWS = 5
-_POWER = Path("/sys/class/power_supply")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +76,7 @@ def examine(
         findings.append(_microphone(config, listen_s, show))
     findings.append(_disk(config.storage.folder))
     findings.append(_clock())
-    findings.append(battery())
+    findings.append(battery(look(config.power.source)))
     findings.append(_permissions(config, config_file))
     if not offline:
         findings.append(_station(config))
@@ -200,36 +201,20 @@ def _clock() -> Finding:
     )
 
 
-def battery(folder: Path = _POWER) -> Finding:
-    """Say what the kernel knows of batteries; a device without one, or that does not tell, is well."""
-    told: list[str] = []
-    bad = False
-    for supply in sorted(folder.glob("*")):
-        if _told(supply, "type") != "Battery":
-            continue
-        percent, status, tenths = (_told(supply, name) for name in ("capacity", "status", "temp"))
-        parts = [f"{percent} %" if percent else "", status.lower(), f"{_celsius(tenths):.0f} °C" if tenths else ""]
-        told.append(f"{supply.name}: " + ", ".join(part for part in parts if part))
-        is_low = percent.isdecimal() and int(percent) < LEAST_BATTERY_PERCENT and status == "Discharging"
-        bad = bad or is_low or (tenths != "" and _celsius(tenths) > HOTTEST_C)
+def battery(reading: Reading | None) -> Finding:
+    """Say what the battery says; a device without one, or that does not tell, is well."""
+    found = Battery() if reading is None else reading.battery
+    parts = [] if found.percent is None else [f"{found.percent:.0f} %"]
+    parts += [] if found.charging is None else ["charging" if found.charging else "not charging"]
+    parts += [] if found.temperature_c is None else [f"{found.temperature_c:.0f} °C"]
+    is_low = found.percent is not None and found.percent < LEAST_BATTERY_PERCENT and not found.charging
+    is_hot = found.temperature_c is not None and found.temperature_c > HOTTEST_C
     return Finding(
         name="battery",
-        good=not bad,
-        text="; ".join(told) or "none that the kernel tells of",
+        good=not (is_low or is_hot),
+        text=", ".join(parts) or "none that the system tells of",
         cure=f"charge it above {LEAST_BATTERY_PERCENT:.0f} %, out of the sun; look at the panel's plug",
     )
-
-
-def _told(supply: Path, name: str) -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):  # a driver without a value answers with an error
-        return (supply / name).read_text(encoding="ascii").strip()
-    return ""
-
-
-def _celsius(tenths: str) -> float:
-    with contextlib.suppress(ValueError):
-        return int(tenths) / 10.0
-    return 0.0
 
 
 def _permissions(config: AgentConfig, config_file: Path | None) -> Finding:
@@ -241,7 +226,7 @@ def _permissions(config: AgentConfig, config_file: Path | None) -> Finding:
             continue
         with contextlib.suppress(OSError):  # what is not there is told by other checks
             mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & forbidden:
+            if mode & forbidden and not is_credential(path):
                 wrong.append(f"{path} has mode {mode:o}")
     user = "root (a user of its own would do)" if os.geteuid() == 0 else f"user {os.geteuid()}"
     return Finding(

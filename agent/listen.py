@@ -20,6 +20,11 @@ from agent.manifest import Manifest
 Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 
+HOLD_S = 12.0
+"""How long the noise floor stays where it is behind a window that leaned to what is alerted..."""
+HOLD_SCORE = 0.8
+"""...with such a score."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
@@ -64,6 +69,8 @@ class Listener:
     """Whether every second window is left out, because the listener is behind."""
     every: int = 1
     """The model hears one window in so many, to save power, for as long as nothing leans to an alert."""
+    _leaned: int | None = None
+    """Sample clock of the last window in which the model leaned to what is alerted."""
     _passed_over: int = 0
     """Windows left out on end."""
 
@@ -118,9 +125,24 @@ class Listener:
         gated, self._gated = self._gated, end
         if self.gate is None:
             return GateVerdict(passes=True)
-        self.gate.hold(held=self.decider.is_open)
+        self.gate.hold(held=self._leaned is not None and end - self._leaned <= self._hold)
         self.gate.push(self._stream.samples(gated, end))
         return self.gate.verdict(start, end)
+
+    @property
+    def _hold(self) -> int:
+        return round(HOLD_S * self.manifest.features.sample_rate)
+
+    def _lean(self, end: int, outputs: Int8) -> None:
+        """Note a window that leans to what is alerted: a steady saw must not become the noise floor.
+
+        The bound is none of the thresholds, so that a journal can be decided again under other rules and the gate
+        would have heard the same.
+        """
+        bound = int(np.searchsorted(self.decider.scores, HOLD_SCORE)) - 128
+        alerted = [idx for idx, label in enumerate(self.manifest.labels) if self.manifest.rules[label].alert]
+        if any(outputs[idx] >= bound for idx in alerted):
+            self._leaned = end
 
     def _is_left_out(self) -> bool:
         """Say whether a window is kept from the model: the decision counts it as a miss, as it does a gated one.
@@ -142,6 +164,7 @@ class Listener:
         if verdict.passes and not left_out:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
+            self._lean(end, outputs)
         return Window(
             start=start,
             end=end,

@@ -92,7 +92,7 @@ def read_key(path: Path) -> bytes:
         raise ConfigError(
             f"{path}: cannot read the device key: {error}; make one with `base_station device add`"
         ) from error
-    if mode & (stat.S_IRWXO if _is_credential(path) else stat.S_IRWXG | stat.S_IRWXO):
+    if mode & (stat.S_IRWXO if is_credential(path) else stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{path}: others may read the device key (mode {mode & 0o777:o}); run: chmod 600 {path}")
     try:
         key = bytes.fromhex(text)
@@ -103,7 +103,7 @@ def read_key(path: Path) -> bytes:
     return key
 
 
-def _is_credential(path: Path) -> bool:
+def is_credential(path: Path) -> bool:
     """Say whether systemd handed the file over (LoadCredential=): its access list looks like a group."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
     return bool(folder) and path.resolve().parent == Path(folder).resolve()

@@ -158,7 +158,9 @@ def _circumstances(story: Story) -> Iterator[str]:
             if rule.alert
         )
         yield f"model {story.segment.setting.model_digest}; {rules}"
-    facts = [f"{story.minute['level_dbfs']} dBFS"] if "level_dbfs" in story.minute else []
+    facts = [f"{story.minute['level_dbfs']} dBFS"] if story.minute.get("level_dbfs") is not None else []
+    power = story.minute.get("power")
+    facts += [f"power level {power}"] if power not in (None, "full") else []
     facts += [f"{story.minute['queue']} alerts waited"] if story.minute.get("queue") else []
     battery = story.minute.get("battery")
     if isinstance(battery, Mapping):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from agent import doctor
-from agent.alert import Clock, Heartbeat
+from agent.alert import Battery, Clock, Heartbeat
+from agent.battery import Reading
 from agent.capture import AudioSource, Block
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
@@ -291,33 +292,23 @@ def test_a_clock_before_this_software_is_bad(
 # Battery and permissions
 
 
-def supply(folder: Path, **values: str) -> None:
-    folder.mkdir(parents=True)
-    for name, value in values.items():
-        (folder / name).write_text(value + "\n")
-
-
 @pytest.mark.parametrize(
-    ("capacity", "status", "temp", "good", "text"),
+    ("said", "good", "text"),
     [
-        ("80", "Discharging", "312", True, "battery: 80 %, discharging, 31 °C"),
-        ("14", "Discharging", "312", False, "battery: 14 %, discharging, 31 °C"),
-        ("14", "Charging", "312", True, "battery: 14 %, charging, 31 °C"),
-        ("80", "Charging", "461", False, "battery: 80 %, charging, 46 °C"),
-        ("", "", "", True, "battery: "),
+        (Battery(percent=80, charging=False, temperature_c=31.2), True, "80 %, not charging, 31 °C"),
+        (Battery(percent=14, charging=False), False, "14 %, not charging"),
+        (Battery(percent=14, charging=True), True, "14 %, charging"),
+        (Battery(percent=80, charging=True, temperature_c=46.1), False, "80 %, charging, 46 °C"),
+        (Battery(), True, "none that the system tells of"),
     ],
 )
-def test_a_battery_is_told_and_judged(
-    tmp_path: Path, capacity: str, status: str, temp: str, good: bool, text: str
-) -> None:
-    supply(tmp_path / "battery", type="Battery", capacity=capacity, status=status, temp=temp)
-    supply(tmp_path / "usb", type="USB", online="1")
-    found = doctor.battery(tmp_path)
+def test_a_battery_is_told_and_judged(said: Battery, good: bool, text: str) -> None:
+    found = doctor.battery(Reading(source="termux", battery=said))
     assert (found.good, found.text) == (good, text)
 
 
-def test_a_device_without_a_battery_is_well(tmp_path: Path) -> None:
-    assert doctor.battery(tmp_path / "none").good
+def test_a_device_without_a_battery_is_well() -> None:
+    assert doctor.battery(None).good
 
 
 def test_files_that_others_may_change_are_bad(config: AgentConfig, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def settings(unit: Path, section: str = "Service") -> list[str]:
 def test_the_doctor_sees_what_the_agent_sees() -> None:
     agent, doctor = (settings(LINUX / f"agent/service/curupira-agent{part}.service") for part in ("", "-doctor"))
     alone = {"Type", "NotifyAccess", "ExecStart", "Restart", "RestartSec", "WatchdogSec", "TimeoutStartSec"}
-    alone |= {"TimeoutStopSec", "Nice"}
+    alone |= {"TimeoutStopSec", "Nice", "RuntimeDirectory"}
     box = [line for line in agent if line.partition("=")[0] not in alone]
     assert box == [line for line in doctor if line.partition("=")[0] not in alone]
     assert {"DynamicUser=yes", "SupplementaryGroups=audio", "DeviceAllow=char-alsa rw", "MemoryMax=256M"} <= set(box)
@@ -200,9 +200,10 @@ rm -r /run/systemd/system/curupira-agent.service.d; systemctl daemon-reload
 
 : an alert waits, a hand has changed the configuration
 systemctl stop curupira-agent
-python3 -c 'import sqlite3
+python3 -c 'import sqlite3, zlib
 with sqlite3.connect("/var/lib/curupira/outbox.db") as outbox:
-    outbox.execute("INSERT INTO messages (alert_id, revision, crc, body) VALUES (?, 0, 0, ?)", ("a-saw", b""))'
+    row = ("a-saw", zlib.crc32(b"a-saw/0"), b"")
+    outbox.execute("INSERT INTO messages (alert_id, revision, crc, body) VALUES (?, 0, ?, ?)", row)'
 echo '# by hand' >>/etc/curupira/config.yaml; sha256sum /etc/curupira/* /var/lib/curupira/outbox.db >/mnt/sums
 journal=$(cat /var/lib/curupira/journal/* | wc -c)
 systemctl start curupira-agent
