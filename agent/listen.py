@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,22 @@ class Listener:
     """Sample clock of the last window in which the model leaned to what is alerted."""
     _passed_over: int = 0
     """Windows left out on end."""
+    _alerted: list[int] = field(init=False)
+    """Places among the labels of those that are alerted."""
+    _lean_byte: int = field(init=False)
+    """Output from which on a window leans."""
+    _hold: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Turn scores into bytes and seconds into samples, once.
+
+        The bound is none of the thresholds, so that a journal can be decided again under other rules and the gate
+        would have heard the same.
+        """
+        manifest = self.manifest
+        self._alerted = [idx for idx, label in enumerate(manifest.labels) if manifest.rules[label].alert]
+        self._lean_byte = int(np.searchsorted(self.decider.scores, HOLD_SCORE)) - 128
+        self._hold = round(HOLD_S * manifest.features.sample_rate)
 
     @classmethod
     def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
@@ -129,19 +145,9 @@ class Listener:
         self.gate.push(self._stream.samples(gated, end))
         return self.gate.verdict(start, end)
 
-    @property
-    def _hold(self) -> int:
-        return round(HOLD_S * self.manifest.features.sample_rate)
-
     def _lean(self, end: int, outputs: Int8) -> None:
-        """Note a window that leans to what is alerted: a steady saw must not become the noise floor.
-
-        The bound is none of the thresholds, so that a journal can be decided again under other rules and the gate
-        would have heard the same.
-        """
-        bound = int(np.searchsorted(self.decider.scores, HOLD_SCORE)) - 128
-        alerted = [idx for idx, label in enumerate(self.manifest.labels) if self.manifest.rules[label].alert]
-        if any(outputs[idx] >= bound for idx in alerted):
+        """Note a window that leans to what is alerted: a steady saw must not become the noise floor."""
+        if any(outputs[idx] >= self._lean_byte for idx in self._alerted):
             self._leaned = end
 
     def _is_left_out(self) -> bool:

@@ -704,11 +704,9 @@ def _put_away(db: sqlite3.Connection, seq: int, restored: set[Key]) -> int:
 
 def _checked(db: sqlite3.Connection) -> tuple[set[int], set[Key]]:
     """Return the numbers of the rows that have rotted and were not known to, and the keys of those that are whole."""
-    seqs = [row[0] for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,))]
     damaged: set[int] = set()
     whole: set[Key] = set()
-    for seq in seqs:
-        message = _load(db, seq)
+    for seq, message in _examined(db):
         if message is None:
             damaged.add(seq)
         else:
@@ -717,10 +715,13 @@ def _checked(db: sqlite3.Connection) -> tuple[set[int], set[Key]]:
 
 
 def _whole_bodies(db: sqlite3.Connection) -> Iterator[tuple[Key, bytes]]:
+    return ((message.key, message.body) for _, message in _examined(db) if message is not None)
+
+
+def _examined(db: sqlite3.Connection) -> Iterator[tuple[int, Message | None]]:
+    """Yield the number of each row that is not known to be damaged, with what it holds, None if it has rotted."""
     for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
-        message = _load(db, row[0])
-        if message is not None:
-            yield message.key, message.body
+        yield row[0], _load(db, row[0])
 
 
 def _count_attempt(db: sqlite3.Connection, key: Key) -> int:
