@@ -41,6 +41,7 @@ from base_station.incidents import Rules
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
+from base_station.registry_routes import registry_router
 from base_station.session_routes import session_router
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
 from base_station.verdict_routes import verdict_router
@@ -113,6 +114,9 @@ class DeviceOut(BaseModel):
     clock_offset_s: float | None = Field(description="Station time less the device's own, then.")
     heartbeat_utc: str | None
     heartbeat: dict[str, Any] | None = Field(description="Its latest heartbeat, docs/protocol.md.")
+    name: str = Field(description="What people call it; may be empty.")
+    latitude: float | None = Field(description="Where it hangs, as people registered it.")
+    longitude: float | None
 
 
 class DevicesOut(BaseModel):
@@ -173,6 +177,7 @@ def build_api(
     app.include_router(condition_router(store))
     app.include_router(fieldlog_router(store))
     app.include_router(export_router(store))
+    app.include_router(registry_router(store, incoming.keys, now))
     app.include_router(session_router(accounts, now))
     app.include_router(metrics_router(store, now))
     _add_rest(app)
@@ -402,6 +407,9 @@ def _device(device: Device) -> DeviceOut:
         clock_offset_s=device.clock_offset_s,
         heartbeat_utc=maybe(device.heartbeat_utc),
         heartbeat=None if device.heartbeat is None else json.loads(device.heartbeat.to_json()),
+        name=device.name,
+        latitude=device.latitude,
+        longitude=device.longitude,
     )
 
 

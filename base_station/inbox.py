@@ -98,6 +98,11 @@ class Inbox:
         self._store = store
         self._keys = keys
 
+    @property
+    def keys(self) -> KeyRing:
+        """Return the keys to the devices' keys."""
+        return self._keys
+
     def take(self, request: Request, now_utc: datetime) -> Answer:
         """Return the answer to one request; what it acknowledges is on disk.
 
