@@ -115,6 +115,8 @@ def rename_device(store: Store, device_id: str, name: str, *, who: str, now_utc:
     """Call a device something else; empty takes the name away. FieldError where it cannot be a name."""
     label = _label(name)
     before = found(store, device_id).name
+    if before == label:
+        return
     note = audit_row(who, "device_renamed", device_id, now_utc, before=before, after=label)
     store.describe_device(device_id, {"name": label}, also=note)
 
@@ -124,6 +126,8 @@ def move_device(store: Store, device_id: str, position: Position | None, *, who:
     device = found(store, device_id)
     place = _place(position)
     before = {"latitude": device.latitude, "longitude": device.longitude}
+    if before == place:
+        return
     note = audit_row(who, "device_moved", device_id, now_utc, before=before, after=place)
     store.describe_device(device_id, place, also=note)
 
