@@ -34,7 +34,7 @@ from base_station.condition_routes import condition_router
 from base_station.doors import Doors
 from base_station.export_routes import export_router
 from base_station.fieldlog_routes import fieldlog_router
-from base_station.guard import Guard
+from base_station.guard import Guard, largest_body
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
@@ -44,6 +44,7 @@ from base_station.problems import READING, problem_answers
 from base_station.registry_routes import registry_router
 from base_station.session_routes import session_router
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
+from base_station.unpacking import Unpacking
 from base_station.verdict_routes import verdict_router
 from base_station.verdicts import Verdicts
 
@@ -161,6 +162,7 @@ def build_api(
     )
     accounts = Accounts(store.database)
     app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(Unpacking, largest=largest_body)
     app.add_middleware(Guard, accounts=accounts, now=now, open_doors=_OPEN_DOORS)
     # the last one stands before the others: who comes from elsewhere never gets as far as the guard
     if exposed:
@@ -232,6 +234,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         (inbox.ALERTS, "Send one revision of an alert", _reference("Alert")),
         (inbox.HEARTBEATS, "Send a heartbeat", _reference("Heartbeat")),
         (inbox.CHALLENGE, "Answer the challenge of a lost counter", _CHALLENGE_SCHEMA),
+        (inbox.RECEIPTS, "Ask which alerts are on disk, many at once", _QUESTION_SCHEMA),
     ):
         app.add_api_route(
             path,
@@ -428,6 +431,30 @@ _CHALLENGE_SCHEMA: dict[str, Any] = {
 }
 
 
+_QUESTION_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "schema": {"const": 1},
+        "alerts": {
+            "type": "array",
+            "maxItems": inbox.MOST_ASKED,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "alert_id": {"type": "string", "minLength": 36, "maxLength": 36},
+                    "revision": {"type": "integer", "minimum": 0, "maximum": 1000},
+                    "sha256": {"type": "string", "description": "Of the alert's body, hexadecimal."},
+                },
+                "required": ["alert_id", "revision", "sha256"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["schema", "alerts"],
+    "additionalProperties": False,
+}
+
+
 def _answer_schema(kind: str, **fields: str) -> dict[str, Any]:
     properties: dict[str, Any] = {"schema": {"const": 1}, "kind": {"const": kind}}
     properties.update({name: {"type": type_} for name, type_ in fields.items()})
@@ -452,7 +479,12 @@ def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     if path == inbox.CHALLENGE:
         reopened = _documented("Go on from the counter after `highest`.", _answer_schema("reopened", highest="integer"))
         return {**problems, 200: reopened, 409: counter}
-    receipt = _answer_schema("receipt", alert_id="string", revision="integer", station_utc="string")
+    if path == inbox.RECEIPTS:
+        here = _documented(
+            "`have` names, by id and revision, what is on disk.", _answer_schema("receipts", have="array")
+        )
+        return {**problems, 200: here, 409: counter}
+    receipt = _answer_schema("receipt", alert_id="string", revision="integer", station_utc="string", takes="array")
     refused = _answer_schema("refused", alert_id="string", revision="integer", reason="string")
     answers = {
         **problems,

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -352,6 +352,21 @@ class Store:
                 },
             )
         )
+
+    def digests(self, device_id: str, alert_ids: Collection[str]) -> dict[tuple[str, int], bytes]:
+        """Return the SHA-256 of every revision of these alerts that this device sent and that is on disk.
+
+        Args:
+            device_id: whose alerts; those of others are left out.
+            alert_ids: at most as many as LARGEST_PAGE.
+        """
+        query = (
+            select(tables.revisions.c.alert_id, tables.revisions.c.revision, tables.revisions.c.body_sha256)
+            .join(tables.alerts, tables.alerts.c.alert_id == tables.revisions.c.alert_id)
+            .where(tables.revisions.c.alert_id.in_(alert_ids), tables.alerts.c.device_id == device_id)
+        )
+        with self._read() as connection:
+            return {(row.alert_id, row.revision): row.body_sha256 for row in connection.execute(query)}
 
     def note_contact(self, contact: Contact) -> Kept:
         """Use up the counter of a request that brought nothing to keep."""
