@@ -488,7 +488,7 @@ class StationLink:
         )
         encoding: Mapping[str, str] = {}
         if station.takes_gzip:
-            body, encoding = _packed(path, body)
+            body, encoding = _packed(body)
         seal = replace(seal, signature=sign_request(self._key, "POST", path, body, seal))
         station.drop_stale_connections(self._clock.monotonic_s())
         try:
@@ -623,9 +623,9 @@ def _unsigned(status: int, *, has_signature: bool) -> tuple[str, bool]:
     return (f"station error {status}" if status >= 500 else f"answer {status}"), False
 
 
-def _packed(path: str, body: bytes) -> tuple[bytes, Mapping[str, str]]:
-    """Return a body packed, with the header that says so, where that saves a tenth; sound hardly packs."""
-    if path.startswith(CLIPS) or len(body) < SMALLEST_PACKED_BYTES:
+def _packed(body: bytes) -> tuple[bytes, Mapping[str, str]]:
+    """Return a body packed, with the header that says so, where that saves a tenth."""
+    if len(body) < SMALLEST_PACKED_BYTES:
         return body, {}
     packed = gzip.compress(body, mtime=0)
     return (packed, {"Content-Encoding": "gzip"}) if 10 * len(packed) <= 9 * len(body) else (body, {})
