@@ -57,11 +57,12 @@ def add_parser(
         "prune",
         parents=[shared],
         help="let go what was kept long enough",
-        description="Removes old pictures and old alerts, the oldest first; what a person has judged is kept. The "
-        "room is used again; the file itself does not shrink.",
+        description="Removes old journals, pictures and alerts, the oldest first; what a person has judged is kept. "
+        "The room is used again; the file itself does not shrink.",
     )
     pruning.add_argument("--alert-days", type=float, metavar="N", help="alerts older than this go")
     pruning.add_argument("--picture-days", type=float, metavar="N", help="pictures older than this go")
+    pruning.add_argument("--journal-days", type=float, metavar="N", help="files of journals that came earlier go")
     pruning.add_argument("--megabytes", type=float, metavar="N", help="the oldest go until no more is held")
     pruning.set_defaults(command=_prune)
 
@@ -109,9 +110,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    retention = Retention(alert_days=options.alert_days, picture_days=options.picture_days, megabytes=options.megabytes)
+    retention = Retention(
+        alert_days=options.alert_days,
+        picture_days=options.picture_days,
+        journal_days=options.journal_days,
+        megabytes=options.megabytes,
+    )
     with opened_store(options.data, options.database) as (store, _):
         removed = prune(store.database, retention, datetime.now(UTC))
         held = held_bytes(store.database)
-    print(f"{removed.alerts} alerts and {removed.pictures} pictures removed; {held / 1e6:.1f} MB held")
+    gone = f"{removed.alerts} alerts, {removed.pictures} pictures and {removed.journals} files of journals removed"
+    print(f"{gone}; {held / 1e6:.1f} MB held")
     return DONE
