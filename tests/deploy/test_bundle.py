@@ -270,7 +270,9 @@ def test_every_wheel_of_a_real_bundle_agrees_with_its_record(unpacked: Callable[
     own = next((folder / "wheels").glob("curupira-*.whl"))
     assert_record_is_right(own)
     with zipfile.ZipFile(own) as wheel:
-        assert {"agent/models/default.tflite", "deploy/backup.py", "base_station/page.css"} <= set(wheel.namelist())
+        assert {"agent/models/default.tflite", "deploy/backup.py", "base_station/pages/style.css"} <= set(
+            wheel.namelist()
+        )
 
 
 @pytest.mark.slow
