@@ -14,9 +14,21 @@ from base_station.incidents import Rules
 from base_station.notify_rules import Way, parse_ways
 from base_station.retention import Retention
 
+LANGUAGES = ("en", "es", "fr", "id", "pt")
+
 FILE = "station.yaml"
 _LARGEST_BYTES = 256 * 1024
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageConfig:
+    """What the pages are told."""
+
+    language: str = "en"
+    """Of readers whose browser asks for none that the station has."""
+    tiles: Path | None = None
+    """An MBTiles file with raster tiles of the map; without one the map is a grid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +40,7 @@ class StationConfig:
     retention: Retention = field(default_factory=Retention)
     ways: tuple[Way, ...] = ()
     """Who is told what."""
+    page: PageConfig = field(default_factory=PageConfig)
 
 
 def read_config(data: Path) -> StationConfig:
@@ -64,9 +77,20 @@ def parse_config(document: Fields) -> StationConfig:
         rules=_numbers(document, "incidents", Rules),
         retention=_numbers(document, "retention", Retention),
         ways=parse_ways(document, "notify"),
+        page=_page(document),
     )
     document.done()
     return config
+
+
+def _page(document: Fields) -> PageConfig:
+    if not document.has("page"):
+        return PageConfig()
+    section = document.sub("page")
+    language = section.choice("language", LANGUAGES) if section.has("language") else "en"
+    tiles = Path(section.text("tiles", longest=4096, shortest=1)) if section.has("tiles") else None
+    section.done()
+    return PageConfig(language=language, tiles=tiles)
 
 
 def _numbers(document: Fields, key: str, kind: type[_T]) -> _T:

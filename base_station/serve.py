@@ -10,6 +10,7 @@ from datetime import datetime
 import uvicorn
 
 from agent.errors import ConfigError
+from base_station.accounts import Accounts
 from base_station.api import build_api
 from base_station.authority import renew, server_file
 from base_station.config import read_config
@@ -17,7 +18,8 @@ from base_station.deliver import Postman
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
 from base_station.notify_rules import open_channels
-from base_station.page import add_page
+from base_station.pages.frame import Site
+from base_station.pages.site_map import add_pages
 from base_station.settings import Settings, page_url
 from base_station.store import Store
 from base_station.watch import Watch, process_name, ticking
@@ -49,7 +51,8 @@ def serve(
         if settings.tls:
             renew(settings.tls_folder, now())
         app = build_api(store, Inbox(store, keys), now, told.rules, exposed=settings.exposed)
-        add_page(app, store, now)
+        accounts = Accounts(store.database)
+        add_pages(app, Site(store=store, accounts=accounts, keys=keys, settings=settings, told=told, now=now))
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
         certificate = server_file(settings.tls_folder) if settings.tls else None

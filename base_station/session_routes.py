@@ -49,7 +49,7 @@ def session_router(accounts: Accounts, now: Callable[[], datetime]) -> APIRouter
             secret,
             max_age=int(SESSION_LASTS.total_seconds()),
             httponly=True,
-            samesite="strict",
+            samesite="lax",
             secure=request.url.scheme == "https",
         )
         return WhoOut(name=who.name, role=who.role, csrf=who.csrf)

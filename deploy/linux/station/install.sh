@@ -48,7 +48,7 @@ system_site=
 proof='
 import sys
 try:
-    import base_station.api, base_station.page, base_station.serve
+    import base_station.api, base_station.pages.site_map, base_station.serve
     from agent import VERSION
 except Exception as error:
     sys.exit("error: " + str(error).strip().splitlines()[-1])

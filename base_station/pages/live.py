@@ -1,43 +1,23 @@
-"""The ranger's first page: what was heard, where and when, and who is listening.
+"""What was heard, where and when, and who is listening: the first page."""
 
-NiceGUI carries its scripts and fonts in its wheel, so nothing comes from the internet. The page learns of alerts
-through the database alone, from whichever process took them. All texts go through the browser's text nodes, so
-that what a device sends is never read as HTML.
-"""
-
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
-from fastapi import FastAPI
 from nicegui import ui
 from nicegui.element import Element
-from nicegui.elements.mixins.text_element import TextElement
 from starlette.concurrency import run_in_threadpool
 
-from agent import VERSION
 from agent.alert import LogMelImage
-from agent.errors import StorageError
 from base_station import words
+from base_station.pages.frame import Site, Visitor, page
+from base_station.pages.language import mark
+from base_station.pages.parts import text as _text
 from base_station.picture import frequency_marks, time_marks
 from base_station.store import AlertEvent, Store
 from base_station.words import DeviceWords, Summary
 
-log = logging.getLogger(__name__)
-
 NEWEST = 20
 """Alerts on the page at first, and how many each press of the button adds."""
-LOOK_EVERY_S = 1.0
-LOOK_ANYWAY = timedelta(seconds=5)
-"""What only time changes (`3 min ago`, a device that falls silent) is brought up to date this often."""
-
-_STYLE = Path(__file__).with_name("page.css")
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#16392b"/>'
-    '<path d="M16 5 7 20h5l-3 6h14l-3-6h5z" fill="#8fd19e"/></svg>'
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,34 +31,14 @@ class View:
     """By alert id; only those that the page has not drawn yet."""
 
 
-def add_page(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
-    """Put the page at `/` of the application; once in a process, since NiceGUI knows one application.
+def add_live(site: Site) -> None:
+    """Add the page."""
 
-    Args:
-        app: the API, which keeps its own paths.
-        store: the database.
-        now: station time, UTC.
-    """
-    style = _STYLE.read_text(encoding="utf-8")
-
-    @ui.page("/", title="Curupira")
-    async def first_page() -> None:
-        ui.add_css(style)
-        ui.context.client.content.classes("station")
-        page = _Page(store, now)
-        page.build()
-        await page.refresh()  # the first picture comes with the page, not after it
-        ui.timer(LOOK_EVERY_S, page.refresh, immediate=False)
-
-    ui.run_with(
-        app,
-        title="Curupira",
-        favicon=_ICON,
-        dark=None,  # as the browser has it
-        language="en-US",
-        tailwind=False,
-        show_welcome_message=False,
-    )
+    @page(site, "/", mark("Now"))
+    async def now(visitor: Visitor) -> None:
+        shown = _Page(site.store, visitor)
+        shown.build()
+        await visitor.live(shown.refresh)
 
 
 def look(store: Store, now: datetime, *, limit: int, drawn: frozenset[str]) -> View:
@@ -105,65 +65,37 @@ def look(store: Store, now: datetime, *, limit: int, drawn: frozenset[str]) -> V
 class _Page:
     """The page of one browser."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, visitor: Visitor) -> None:
         self._store = store
-        self._now = now
+        self._visitor = visitor
         self._limit = NEWEST
-        self._marker = -1
-        self._looked: datetime | None = None
         self._cards: dict[str, _Card] = {}
         self._rows: list[DeviceWords] | None = None
-        self._blind = False
 
     def build(self) -> None:
         """Lay out the page, empty."""
-        with Element("header").classes("top"):
-            with Element("div").classes("brand"):
-                Element("span").classes("leaf")
-                _text("span", "Curupira", "name")
-            self._clock = _text("span", "", "clock")
         with Element("section").classes("summary") as self._summary:
             self._headline = _text("h1", "…", "headline").props("aria-live=polite")
             self._detail = _text("p", "", "detail")
-        with Element("main").classes("columns"):
+        with Element("div").classes("columns"):
             with Element("section").classes("alerts"):
                 _text("h2", "Alerts", "section")
                 self._empty = Element("div").classes("empty")
-                self._list = Element("div").classes("list").props("role=list")
+                self._list = Element("div").classes("list")
                 self._older = ui.button("Show older", on_click=self._show_older).classes("older").props("flat no-caps")
             with Element("section").classes("devices"):
                 _text("h2", "Devices", "section")
-                self._devices = Element("div").classes("rows").props("role=list")
-        with Element("footer").classes("foot"):
-            _text("span", f"Curupira {VERSION}")
-            _text("span", "Times are the station's local time.")
+                self._devices = Element("div").classes("rows")
 
     async def refresh(self) -> None:
-        """Look whether something has come; once in a while also without, for what only time changes."""
-        now = self._now()
-        self._clock.set_text(f"{now.astimezone():%H:%M:%S  %Z}")
-        try:
-            await self._look(now)
-            self._blind = False
-        except StorageError as error:
-            if not self._blind:
-                log.warning("the page shows what it had: %s", error)
-            self._blind = True
-            self._marker = -1  # when it can be read again, look at once
-            self._say(Summary(mood="trouble", headline="The station cannot read its database", detail=str(error)))
-
-    async def _look(self, now: datetime) -> None:
-        due = self._looked is None or now - self._looked >= LOOK_ANYWAY
-        if not due and await run_in_threadpool(self._store.marker) == self._marker:
-            return
+        """Look what has come."""
+        now = self._visitor.now()
         drawn = frozenset(self._cards)
         view = await run_in_threadpool(look, self._store, now, limit=self._limit, drawn=drawn)
-        self._marker, self._looked = view.marker, now
         self._show(view, now)
 
     async def _show_older(self) -> None:
         self._limit += NEWEST
-        self._looked = None
         await self.refresh()
 
     def _show(self, view: View, now: datetime) -> None:
@@ -207,7 +139,7 @@ class _Card:
     """One alert."""
 
     def __init__(self, event: AlertEvent, image: LogMelImage | None) -> None:
-        with Element("article").classes(f"card {_kind(event)}").props("role=listitem") as self.root:
+        with Element("article").classes(f"card {_kind(event)}") as self.root:
             self.root.props["data-alert"] = event.alert_id
             with Element("div").classes("told"):
                 if event.drill:
@@ -269,7 +201,7 @@ def _spectrogram(event: AlertEvent, image: LogMelImage) -> None:
 
 def _row(device: DeviceWords) -> None:
     """Write one device."""
-    with Element("div").classes(f"device {device.condition}").props("role=listitem") as row:
+    with Element("div").classes(f"device {device.condition}") as row:
         row.props["data-device"] = device.device_id
         Element("span").classes("dot").props("aria-hidden=true")
         with Element("div").classes("told"):
@@ -298,10 +230,3 @@ def _first_steps(devices: list[DeviceWords]) -> None:
     _text("p", "This gives it a name here and writes the key that it signs with:", "hint")
     _text("code", "python -m base_station device add ipe-07", "command")
     _text("p", "If the station was started with --data, name the same folder here.", "hint")
-
-
-def _text(tag: str, text: str, classes: str = "") -> TextElement:
-    """Return an element that holds text and nothing else."""
-    element = TextElement(tag=tag, text=text)
-    element.classes(classes)
-    return element

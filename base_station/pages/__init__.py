@@ -1,0 +1,1 @@
+"""The ranger's pages; `frame` says how one is added."""

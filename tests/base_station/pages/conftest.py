@@ -1,0 +1,169 @@
+"""Browser tests of the pages: a tab that talks to the station alone, axe, and pictures to look at.
+
+`CURUPIRA_SHOTS=folder` keeps the pictures of `looked_at`; otherwise they are made and thrown away.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from agent.alert import Clock
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+PHONE, DESKTOP = 390, 1280
+GRAVE = ("serious", "critical")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return headless Chromium, one for all tests."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; install Debian's package chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """One browser tab on a page; what it asks of anybody but the station is refused, and noted."""
+
+    def __init__(
+        self,
+        browser: Any,
+        url: str,
+        path: str = "/",
+        *,
+        width: int = DESKTOP,
+        scheme: str = "light",
+        locale: str = "en-GB",
+        **context: Any,
+    ) -> None:
+        self.url = url
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 844 if width < 600 else 900},
+            color_scheme=scheme,
+            locale=locale,
+            reduced_motion="reduce",
+            **context,
+        )
+        self.foreign: list[str] = []
+        self.complaints: list[str] = []
+        self.context.route("**/*", self._only_local)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.page.on("websocket", lambda websocket: self._note(websocket.url))
+        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._hear)
+        self.open(path)
+
+    def open(self, path: str) -> None:
+        """Go to a page of the station and wait until its live connection is there."""
+        self.page.goto(self.url + path)
+        if self.page.locator("main.login").count() == 0:
+            self.page.wait_for_function("window.socket?.connected ?? window.socket?.io?._readyState === 'open'")
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _note(self, url: str) -> bool:
+        local = urlsplit(url).netloc in (urlsplit(self.url).netloc, "")
+        if not local:
+            self.foreign.append(url)
+        return local
+
+    def _only_local(self, route: Any) -> None:
+        if self._note(route.request.url):
+            route.continue_()
+        else:
+            route.abort()
+
+    def says(self, text: str) -> Any:
+        """Wait until a text is seen, and return where."""
+        found = self.page.get_by_text(text).first
+        found.wait_for()
+        return found
+
+    def assert_well(self) -> None:
+        """Nothing was asked of anybody else, no script failed, nothing is wider than the screen, axe is content."""
+        assert self.foreign == []
+        assert self.complaints == []
+        width = self.page.viewport_size["width"]
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert grave_problems(self.page) == []
+
+
+def grave_problems(page: Any) -> list[str]:
+    """Return what axe finds serious or critical, with the elements."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{problem['id']} ({problem['impact']}): {node['html'][:160]} {node.get('failureSummary', '')[:300]}"
+        for problem in found
+        if problem["impact"] in GRAVE
+        for node in problem["nodes"][:5]
+    ]
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+    """Return a function that opens tabs: `visit(url, path, width=PHONE, scheme="dark", locale="pt-BR")`."""
+    opened: list[Visit] = []
+
+    def open_tab(url: str, path: str = "/", **how: Any) -> Visit:
+        opened.append(Visit(browser, url, path, **how))
+        return opened[-1]
+
+    yield open_tab
+    for each in opened:
+        each.context.close()
+
+
+@pytest.fixture
+def looked_at(browser: Any, tmp_path: Path) -> Callable[..., None]:
+    """Return a function that looks at a page on phone and desktop, light and dark, with axe, and takes pictures.
+
+    `looked_at(url, path, name, wait=lambda page: ...)`: `wait` waits until the page is whole.
+    """
+    folder = Path(os.environ.get("CURUPIRA_SHOTS", tmp_path / "shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def look(url: str, path: str, name: str, wait: Callable[[Any], Any] | None = None, **how: Any) -> None:
+        for scheme in ("light", "dark"):
+            tab = Visit(browser, url, path, scheme=scheme, **how)
+            for width in (DESKTOP, PHONE):
+                tab.page.set_viewport_size({"width": width, "height": 844 if width == PHONE else 900})
+                if wait is not None:
+                    wait(tab.page)
+                tab.page.wait_for_timeout(150)
+                tab.assert_well()
+                tab.page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            tab.context.close()
+
+    return look
+
+
+def clock_now() -> Clock:
+    """Return what a device whose clock the network set would say now."""
+    utc = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Clock(boot_id="5d0c9e0a-0000-4000-8000-000000000001", monotonic_s=100.0, utc=utc, utc_certainty="synced")
