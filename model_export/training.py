@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.features import Float32
 from model_export import network
-from model_export.recipe import MOBILENET, Recipe, TrainConfig
+from model_export.recipe import MOBILENET, MOBILENET_V1, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
 
 Optimizer: TypeAlias = Any
@@ -166,10 +166,16 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
 
 def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
     """Give the network its first weights."""
-    if recipe.network.kind != MOBILENET:
+    if recipe.network.kind == MOBILENET_V1 and weights is None:
+        log.warning("no --weights of YAMNet: training starts from random ones")
+        return
+    if recipe.network.kind not in (MOBILENET, MOBILENET_V1):
         return
     if recipe.network.alpha == 1.0:
-        network.load_imagenet(model, weights, recipe.network)
+        if recipe.network.kind == MOBILENET_V1 and weights is not None:
+            network.load_yamnet(model, weights)
+        else:
+            network.load_imagenet(model, weights, recipe.network)
         job.folder.mkdir(parents=True, exist_ok=True)
         first = read_shard(make_shard(job, 0)).windows[:256]
         network.start_from(model, first[..., None])
