@@ -10,8 +10,13 @@ PEERS ?= ../shared/peers
 RECIPE ?= model_export/recipes/rainforest.yaml
 SHIPPED ?= docs/evaluation.json
 SOURCE ?= demo
+TARGET ?=
+OUT ?= dist
+WHEELS ?=
 ONCE ?=
 FUZZ_S ?= 60
+BENCH_STATION ?=
+KILLS ?= 100
 
 # one environment for running, one with everything for tests and training, one for the fuzzer
 RUN := .venv
@@ -86,6 +91,15 @@ fuzz: $(FUZZ_READY) ## Coverage-guided fuzzing of all that reads foreign bytes (
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
+bench-station: $(DEV_READY) ## The station under load, on SQLite and PostgreSQL (BENCH_STATION="--alerts 1000000 --beat-seconds 600" at length)
+	@$(DEV)/bin/python -m tests.station_bench $(BENCH_STATION)
+
+kill-station: $(DEV_READY) ## kill -9 of the station during ingest, 100 times (KILLS=100): is every acknowledged alert there?
+	@$(DEV)/bin/python -m tests.station_kills --kills $(KILLS)
+
+bench-incidents: $(DEV_READY) ## Incidents against the truth, on simulated forests
+	@$(DEV)/bin/python -m tests.forests
+
 evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
 	@mkdir -p var/evaluation
 	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
@@ -98,8 +112,14 @@ release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse t
 export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS=file RECIPE=file
 	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
+flash: $(RUN_READY) ## Make listeners of all phones on the cables: FLEET=file APKS=folder (docs/fleet.md)
+	@$(RUN)/bin/python -m deploy flash $(FLEET) --apks $(APKS)
+
 wheel: $(DEV_READY) ## Build the wheel
 	@$(DEV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+bundle: $(DEV_READY) ## Everything one kind of device needs, as one file that installs offline: TARGET=pi64-bookworm
+	@$(DEV)/bin/python -m deploy bundle --target $(or $(TARGET),$(error TARGET=NAME is missing; `python -m deploy bundle --help` lists them)) --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS))
 
 lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 	@bash constraints/lock.sh
@@ -107,4 +127,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) $(FUZZ) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench evaluate release-check export-tflite wheel lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench bench-station bench-incidents kill-station evaluate release-check export-tflite flash wheel bundle lock clean

@@ -5,8 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads make a 3 s log-mel many times slower
 
 import argparse
-import errno
-import fcntl
+import importlib
 import io
 import logging
 import random
@@ -15,31 +14,37 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from agent import VERSION
 from agent.alert import Alert
+from agent.battery import BatteryWatch, look
 from agent.capture import Reader, audio_files, open_source
 from agent.classify import load_classifier
+from agent.clip import ClipKeeper
+from agent.clipbox import ClipBox
 from agent.clock import DeviceClock
 from agent.config import AgentConfig, read_config
 from agent.counter import Counter
-from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError
+from agent.duty import Duty
+from agent.errors import AgentError, AudioError, ConfigError, ModelCondemnedError, ModelError, StorageError
 from agent.gate import Gate, webrtc_vad
 from agent.health import Health
 from agent.hearing import SILENCE_DBFS, Hearing
 from agent.journal import Journal
 from agent.listen import Listener, Window
+from agent.lock import alone
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
-from agent.outbox import Outbox
+from agent.meter import LiveLine
+from agent.outbox import Outbox, peek
 from agent.replay import Printer, cpu_s, replay
 from agent.report import Reporter
 from agent.service import Service, Stages, drain, setting_of, supervised
 from agent.signing import read_key
 from agent.slots import ModelGuard, ModelSlots
-from agent.watchdog import RunMark, Watchdog
+from agent.watchdog import RunMark, Watchdog, alive_file
 
 if TYPE_CHECKING:
     from agent.uplink import Uplink
@@ -48,13 +53,21 @@ log = logging.getLogger("agent")
 
 DONE, NO, WRONG_USE = 0, 1, 2
 _DRAIN_S = 20.0
-_WORN = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What a disk says that was well when the device was set up."""
+_LATER = {
+    "drill": ("agent.drill", "a saw that is none, through the whole chain and back"),
+    "watch": ("agent.watch", "level, gate, scores and decision, live"),
+    "why": ("agent.why", "what was heard at 11:42, and why there was an alert or none"),
+    "redecide": ("agent.redecide", "a field log at another operating point"),
+    "budget": ("agent.budget", "how long battery and panel last, and what would last longer"),
+    "support-bundle": ("agent.support", "one file for whoever helps from afar"),
+}
+"""Commands in modules of their own, which describe themselves, and are run from there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(words).parse_args(words)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         stream=sys.stderr,
@@ -89,7 +102,7 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agent",
         description="Listens for chainsaws and engines, and tells the base station.",
@@ -101,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     _describe_run(commands.add_parser("run", help="listen, for ever"))
     _describe_replay(commands.add_parser("replay", help="recordings through the same code"))
     _describe_doctor(commands.add_parser("doctor", help="go or no-go, on one screen"))
+    for name, (module, summary) in _LATER.items():
+        parser_of_it = commands.add_parser(name, help=summary)
+        if name in words:  # what listens for months needs none of them in its memory
+            importlib.import_module(module).describe(parser_of_it)
     return parser
 
 
@@ -134,11 +151,13 @@ def _describe_replay(play: argparse.ArgumentParser) -> None:
 
 def _describe_doctor(check: argparse.ArgumentParser) -> None:
     check.description = (
-        "Checks model, runtime, microphone, station, disk and clock, and says what to do about each that "
-        "is not well. Exit code 0: go; 1: no-go."
+        "Checks model, runtime, microphone (with a live bar), disk, clock, battery, permissions and station, and says "
+        "what to do about each that is not well. Exit code 0: go; 1: no-go."
     )
     check.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file; without it, defaults")
     check.add_argument("--offline", action="store_true", help="leave microphone and station out")
+    check.add_argument("--listen", type=float, default=3.0, metavar="SECONDS", help="hear the microphone for so long")
+    check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(command=doctor_command)
 
 
@@ -172,7 +191,7 @@ def replay_command(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         outbox = None
         if options.send:
-            stack.enter_context(_alone(config.storage.folder))
+            stack.enter_context(alone(config.storage.folder))
             outbox = _sender(config, clock, stack)[0]
 
         def put(alerts: list[Alert]) -> None:
@@ -201,7 +220,7 @@ def run_command(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     clock = DeviceClock()
-    with _alone(config.storage.folder), _marked(config.storage.folder / "run", clock.boot_id) as mark:
+    with alone(config.storage.folder), _marked(config.storage.folder / "run", clock.boot_id) as mark:
         why = f"{mark.reason}: {mark.detail}" if mark.detail else mark.reason
         while True:
             try:
@@ -253,7 +272,8 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
         journal.event("start_failed", reason=str(error))  # for who reads the field log of a silent phone
         raise
     journal.describe(setting_of(manifest))
-    outbox, uplink = _sender(config, clock, stack, journal, stop)
+    box = _clip_box(config)
+    outbox, uplink = _sender(config, clock, stack, journal, stop, box)
     reader = Reader(
         lambda: open_source(config.capture),
         ring_s=config.capture.ring_s,
@@ -265,21 +285,47 @@ def _stages(config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: thr
     if instead_of:
         health.begin("model_fallback", clock.monotonic_s())
         journal.event("state_begins", state="model_fallback", reason=instead_of)
+    alive, touch_s = alive_file(folder)
+    listener = new_listener()
+    duty = Duty(
+        config=config.power,
+        reader=reader,
+        listener=listener,
+        health=health,
+        journal=journal,
+        watch=_battery_watch(config, clock, stack, stop),
+        started_s=clock.monotonic_s(),
+    )
     stages = Stages(
         reader=reader,
         hearing=Hearing(),
-        listener=new_listener(),
-        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now),
+        listener=listener,
+        reporter=Reporter(device=config.device, manifest=manifest, now=clock.now, battery=duty.battery),
         outbox=outbox,
         uplink=uplink,
         journal=journal,
         health=health,
         clock=clock,
         heartbeat_s=config.station.heartbeat_s,
-        watchdog=Watchdog(folder / "alive"),
+        watchdog=Watchdog(alive, touch_s=touch_s),
         guard=ModelGuard(slots, model, manifest.digest),
+        duty=duty,
+        clips=None if box is None else ClipKeeper(box, config.clips.length_s),
     )
     return stages, gate_kind
+
+
+def _battery_watch(
+    config: AgentConfig, clock: DeviceClock, stack: ExitStack, stop: threading.Event
+) -> BatteryWatch | None:
+    """Start the thread that looks at the battery; None where nobody is to look, or where a recording is played."""
+    source = config.power.source
+    if source == "none" or (source == "auto" and config.capture.source == "file"):
+        return None
+    watch = BatteryWatch(lambda: look(source), clock.monotonic_s, config.power.read_every_s)
+    supervised("battery", watch.run, stop)
+    stack.callback(stop.set)
+    return watch
 
 
 @contextmanager
@@ -295,33 +341,13 @@ def _marked(path: Path, boot_id: str) -> Generator[RunMark]:
     mark.end()
 
 
-@contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Make the storage folder and hold it: two agents would use each other's request numbers up."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        if error.errno not in _WORN:
-            raise ConfigError(f"{folder}: cannot use the storage folder: {error.strerror}") from error
-        # worn-out flash turns read-only: a phone that tells from memory is better than one that does not start
-        log.error("%s: the disk refuses (%s); going on from memory", folder, error.strerror)  # noqa: TRY400
-        yield
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{folder}: another agent uses this storage.folder; stop it first") from error
-        yield
-
-
 def _sender(
     config: AgentConfig,
     clock: DeviceClock,
     stack: ExitStack,
     journal: Journal | None = None,
     stop: threading.Event | None = None,
+    box: ClipBox | None = None,
 ) -> "tuple[Outbox, Uplink | None]":
     """Open the outbox and, where a station is configured, start the sending thread."""
     folder, station = config.storage.folder, config.station
@@ -346,13 +372,24 @@ def _sender(
     )
     stack.callback(link.close)
     note = journal.event if journal is not None else _unnoted
-    uplink = Uplink(outbox, link, clock, random.Random(), note)  # noqa: S311  # jitter, not a secret
+    uplink = Uplink(outbox, link, clock, random.Random(), note, box)  # noqa: S311  # jitter, not a secret
     halt = stop or threading.Event()
     thread = supervised("sender", uplink.run, halt)
     stack.callback(thread.join, 5.0)
     stack.callback(halt.set)
     stack.callback(outbox.wake.set)
     return outbox, uplink
+
+
+def _clip_box(config: AgentConfig) -> ClipBox | None:
+    """Return where clips wait, if any are wanted; those whose alerts were receipted before the start may go."""
+    folder = config.storage.folder
+    if not config.clips.keep:
+        return None
+    box = ClipBox(folder / "clips", round(config.clips.most_mb * 1e6))
+    with suppress(StorageError):  # no outbox yet, or a broken one: the clips stay held, within their bytes
+        box.settle({message.alert_id for message, _ in peek(folder / "outbox.db")})
+    return box
 
 
 def _unnoted(kind: str, **fields: str | float | None) -> None:
@@ -386,8 +423,12 @@ def doctor_command(options: argparse.Namespace) -> int:
 
     logging.getLogger("agent").setLevel(logging.ERROR)
     config = read_config(options.config) if options.config else AgentConfig()
-    findings = doctor.examine(config, offline=options.offline)
-    print(doctor.screen(config, findings))
+    line = LiveLine(sys.stderr)
+    findings = doctor.examine(
+        config, offline=options.offline, config_file=options.config, listen_s=options.listen, show=line.show
+    )
+    line.clear()
+    print(doctor.document(config, findings) if options.json else doctor.screen(config, findings))
     return DONE if all(finding.good for finding in findings) else NO
 
 

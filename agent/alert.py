@@ -22,8 +22,9 @@ from agent.fields import Fields, shown
 from agent.signing import DEVICE_ID
 
 ALERT_SCHEMA = 1
-HEARTBEAT_SCHEMA = 2
-"""2 says how the last run ended, and of lag, reopenings, parked and lost alerts; 1 is read as well."""
+HEARTBEAT_SCHEMA = 3
+"""2 says how the last run ended, and of lag, reopenings, parked and lost alerts; 3 of power, pauses, the next
+heartbeat and of what was written to flash. Earlier ones are read as well."""
 LARGEST_ALERT_BYTES = 64 * 1024
 LARGEST_LOG_MEL_BYTES = 32 * 1024
 LARGEST_HEARTBEAT_BYTES = 8 * 1024
@@ -253,7 +254,7 @@ class Heartbeat:
     audio_s: float
     """Seconds of audio heard since it started."""
     audio_per_wall: float
-    """Audio seconds per wall second since the last heartbeat: 1 is healthy, 0 is deaf."""
+    """Audio seconds per second since the last heartbeat that was meant for listening: 1 is healthy, 0 is deaf."""
     windows: int
     """Windows since it started, gated ones included."""
     classified: int
@@ -283,6 +284,14 @@ class Heartbeat:
     """Alerts that the disk refused: gone if the power goes."""
     lost_alerts: int = 0
     """Alerts dropped since the start because the outbox's bytes ran out."""
+    power: str = ""
+    """Level of the power policy: `full`, `saving`, `survival`; empty if it is not said."""
+    heartbeat_s: float = 0.0
+    """Seconds until the next heartbeat is due; 0 if it is not said."""
+    paused_s: float = 0.0
+    """Seconds since the start in which the microphone was let go to save power."""
+    written_kb: int = 0
+    """Passed to write() since the start, in thousands of bytes."""
     position: Position | None = None
     battery: Battery | None = None
 
@@ -298,6 +307,7 @@ class Heartbeat:
         heartbeat = cls(
             # one of an older agent is kept as one of today that does not say everything
             **(_since_2(fields) if schema >= 2 else {}),  # type: ignore[arg-type]  # a dict of mixed kinds
+            **(_since_3(fields) if schema >= 3 else {}),  # type: ignore[arg-type]  # the same
             device_id=_matching(fields, "device_id", DEVICE_ID, 63, "small letters, digits, '.', '_' and '-'"),
             version=fields.text("version", longest=40),
             clock=Clock.parse(fields.sub("clock")),
@@ -330,6 +340,16 @@ def _since_2(fields: Fields) -> dict[str, object]:
         "parked": fields.integer("parked", 0, 2**53),
         "in_memory": fields.integer("in_memory", 0, 2**53),
         "lost_alerts": fields.integer("lost_alerts", 0, 2**53),
+    }
+
+
+def _since_3(fields: Fields) -> dict[str, object]:
+    """Return what heartbeats say since schema 3."""
+    return {
+        "power": fields.text("power", longest=16),
+        "heartbeat_s": fields.number("heartbeat_s", 0, _MANY_SECONDS),
+        "paused_s": fields.number("paused_s", 0, _MANY_SECONDS),
+        "written_kb": fields.integer("written_kb", 0, 2**53),
     }
 
 

@@ -282,7 +282,7 @@ class CommandMic:
                 child.wait(timeout=_END_S)
         finally:
             self._child = None
-            _end(child)
+            end_group(child)
             assert child.stdout is not None
             assert child.stderr is not None
             while select.select([child.stderr], [], [], 0)[0] and self._hear_words(child):
@@ -337,10 +337,10 @@ class CommandMic:
         """End the command; whoever reads from it sees its end and lets go of the rest."""
         child = self._child
         if child is not None:
-            _end(child)
+            end_group(child)
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def end_group(child: "subprocess.Popen[bytes]") -> None:
     """End a command and all that it started."""
     for order in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: all gone but for the name
@@ -553,6 +553,8 @@ class Reader:
         self._behind = 0
         self._behind_s = 0.0
         self._doubt = ""
+        self._paused = False
+        self._let_go = False
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self.dropped_samples = 0
         """Samples lost because the listener was behind."""
@@ -596,6 +598,23 @@ class Reader:
         # wakes up a reader that waits within the source; one that gets blocks sees the doubt at the next
         source.close()
 
+    def pause(self) -> bool:
+        """Let a live source go until `resume`; the sample clock goes on. Return False for a recording, which stays."""
+        if not self._drop_oldest:
+            return False
+        with self._changed:
+            self._paused = self._let_go = True
+            source = self._source
+        if source is not None:
+            source.close()
+        return True
+
+    def resume(self) -> None:
+        """Open the source again."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Stop reading."""
         self._stop.set()
@@ -610,9 +629,12 @@ class Reader:
     def _run(self) -> None:
         pause_s = 1.0
         while not self._stop.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: not self._paused or self._stop.is_set())
             behind = self._behind
             try:
-                self._read()
+                if self._read():
+                    continue
                 break  # a recording ended, or `close` was called
             except CaptureError as error:
                 pause_s = 1.0 if self._behind > behind else min(2 * pause_s, LONGEST_PAUSE_S)
@@ -633,28 +655,36 @@ class Reader:
             self._done = True
             self._changed.notify_all()
 
-    def _read(self) -> None:
-        """Read one opening of the source; the sample clock goes on over the time in which nothing was heard."""
+    def _read(self) -> bool:
+        """Read one opening of the source; the sample clock goes on over the time in which nothing was heard.
+
+        Returns:
+            Whether it was let go for a pause, and is to be opened again behind it.
+        """
         source = self._open_source()
         missed_s = self._monotonic() - self._behind_s if self._behind else 0.0
         offset = self._behind + round(missed_s * SAMPLE_RATE)
         with self._changed:
             self._source = source
             self._doubt = ""
+            self._let_go = self._paused  # told while it was being opened
         told: CaptureError | None = None
         try:
             with contextlib.closing(source):
-                for block in source.blocks():
+                for block in () if self._let_go else source.blocks():
                     self._keep(replace(block, start=offset + block.start, arrived_s=self._monotonic()))
-                    if self._stop.is_set() or self._doubt:
+                    if self._stop.is_set() or self._doubt or self._let_go:
                         break
         except CaptureError as error:
-            if not self._doubt or self._stop.is_set():
+            if not (self._doubt or self._let_go) or self._stop.is_set():
                 raise
             told = error
+        if self._let_go and not self._stop.is_set():
+            return True
         if self._doubt and not self._stop.is_set():
             # a recorder that was told to end says so: what matters is why it was told
             raise CaptureError(f"{source.name}: {self._doubt}") from told
+        return False
 
     def _keep(self, block: Block) -> None:
         if not len(block.samples):

@@ -15,6 +15,7 @@ from agent.alert import Position
 from agent.errors import ConfigError, FieldError
 from agent.fields import Fields, shown
 from agent.manifest import BUNDLED_MODEL
+from agent.power import PowerConfig
 from agent.signing import DEVICE_ID
 
 Part = TypeVar("Part")
@@ -163,6 +164,27 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClipsConfig:
+    """Whether an alert's sound leaves the device."""
+
+    keep: bool = False
+    """Keep the last seconds with each alert, and send them after its receipt; never with speech in them."""
+    length_s: float = 8.0
+    """Seconds of a clip."""
+    most_mb: float = 10.0
+    """Bound of the clips that wait; the oldest goes first."""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "ClipsConfig":
+        """Read `clips`."""
+        return cls(
+            keep=fields.flag("keep") if fields.has("keep") else False,
+            length_s=fields.number("length_s", 1, 10) if fields.has("length_s") else cls().length_s,
+            most_mb=fields.number("most_mb", 0.5, 1_000) if fields.has("most_mb") else cls().most_mb,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentConfig:
     """The whole file, a part per stage."""
 
@@ -171,6 +193,8 @@ class AgentConfig:
     listen: ListenConfig = field(default_factory=ListenConfig)
     station: StationConfig = field(default_factory=StationConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    power: PowerConfig = field(default_factory=PowerConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
 
     @classmethod
     def parse(cls, document: object, folder: Path) -> "AgentConfig":
@@ -183,8 +207,19 @@ class AgentConfig:
         listen = _part(fields, "listen", ListenConfig.parse, ListenConfig())
         station = _part(fields, "station", StationConfig.parse, StationConfig())
         storage = _part(fields, "storage", StorageConfig.parse, StorageConfig())
+        power = _part(fields, "power", PowerConfig.parse, PowerConfig())
+        clips = _part(fields, "clips", ClipsConfig.parse, ClipsConfig())
         fields.done()
-        return _rooted(cls(device=device, capture=capture, listen=listen, station=station, storage=storage), folder)
+        config = cls(
+            device=device,
+            capture=capture,
+            listen=listen,
+            station=station,
+            storage=storage,
+            power=power,
+            clips=clips,
+        )
+        return _rooted(config, folder)
 
 
 def _part(fields: Fields, key: str, parse: Callable[[Fields], Part], default: Part) -> Part:

@@ -108,6 +108,22 @@ class Detection:
     """Whether the label's rule wants it reported."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How near to an alert one label is after a window, and what holds it back."""
+
+    is_open: bool
+    """An event is open: its alert has been raised already."""
+    refractory: int
+    """Samples left of the silence after the last alert."""
+    hits: int
+    """Hits among the last `of` windows."""
+    mean: float | None
+    """Score whose log-odds are the mean of the last `steady_of` windows; None where the rule asks for no mean."""
+    enough: bool
+    """Hits or mean would open an event now, were it not for the refractory time."""
+
+
 @dataclass(slots=True)
 class _LabelState:
     """What the decider remembers of one label."""
@@ -178,6 +194,16 @@ class Decider:
         """Say whether an event is open that would be reported."""
         return any(state.onset is not None and self.rules[label].alert for label, state in self._states.items())
 
+    @property
+    def leans(self) -> bool:
+        """Say whether an event is open, or one of the windows looked back on was high enough to keep one open."""
+        return self.is_open or any(
+            output >= self._bounds[label].release
+            for label, state in self._states.items()
+            if self.rules[label].alert
+            for _, output in state.recent
+        )
+
     def push(self, end: int, outputs: Int8 | None) -> list[Detection]:
         """Take one window and return what it decided.
 
@@ -199,6 +225,20 @@ class Decider:
                 detections.append(detection)
         return detections
 
+    def standing(self, label: str) -> Standing:
+        """Return how near to an alert a label is after the last window; changes nothing."""
+        state, rule, bounds = self._states[label], self.rules[label], self._bounds[label]
+        end = self._last_end or 0
+        left = 0 if state.raised is None else state.raised + bounds.refractory - end
+        mean = None if bounds.steady == math.inf else self._log_odds_sum(state, rule) / rule.steady_of
+        return Standing(
+            is_open=state.onset is not None,
+            refractory=max(0, left),
+            hits=len(self._hits(state, rule, bounds)),
+            mean=None if mean is None else 1.0 / (1.0 + math.exp(-mean)),
+            enough=bool(self._openers(state, rule, bounds)),
+        )
+
     def finish(self, end: int) -> list[Detection]:
         """Close what is open at the end of the audio."""
         return [self._close(label, state, end) for label, state in self._states.items() if state.onset is not None]
@@ -219,10 +259,7 @@ class Decider:
         bounds, rule = self._bounds[label], self.rules[label]
         if state.raised is not None and end - state.raised < bounds.refractory:
             return None
-        skipped = max(0, len(state.recent) - rule.of)
-        hits = [window for window in islice(state.recent, skipped, None) if window[1] >= bounds.threshold]
-        if len(hits) < rule.hits:
-            hits = self._steady(state, rule, bounds)
+        hits = self._openers(state, rule, bounds)
         if not hits:
             return None
         state.onset = max(0, hits[0][0] - self.stride)
@@ -230,15 +267,29 @@ class Decider:
         state.peak = max(output for _, output in hits)
         return self._detection(label, state, end, opens=True)
 
+    def _openers(self, state: _LabelState, rule: LabelRule, bounds: _Bounds) -> list[tuple[int, int]]:
+        """Return the windows that open an event: enough hits, or those behind a steady mean; none where none does."""
+        hits = self._hits(state, rule, bounds)
+        return hits if len(hits) >= rule.hits else self._steady(state, rule, bounds)
+
+    @staticmethod
+    def _hits(state: _LabelState, rule: LabelRule, bounds: _Bounds) -> list[tuple[int, int]]:
+        skipped = max(0, len(state.recent) - rule.of)
+        return [window for window in islice(state.recent, skipped, None) if window[1] >= bounds.threshold]
+
+    def _log_odds_sum(self, state: _LabelState, rule: LabelRule) -> float:
+        """Return the sum over the last `steady_of` windows; one that has not come yet says as little as a lost one."""
+        recent = list(state.recent)[-rule.steady_of :]
+        total = sum(self._log_odds[output + 128] for _, output in recent)
+        return total + LOWEST_LOG_ODDS * (rule.steady_of - len(recent))
+
     def _steady(self, state: _LabelState, rule: LabelRule, bounds: _Bounds) -> list[tuple[int, int]]:
         """Return the windows that say so, where the last ones lean to the label by their mean; else none."""
         if bounds.steady == math.inf:
             return []
-        recent = list(state.recent)[-rule.steady_of :]
-        total = sum(self._log_odds[output + 128] for _, output in recent)
-        total += LOWEST_LOG_ODDS * (rule.steady_of - len(recent))
-        if total < bounds.steady - _ROUNDING:
+        if self._log_odds_sum(state, rule) < bounds.steady - _ROUNDING:
             return []
+        recent = list(state.recent)[-rule.steady_of :]
         # the highest is at least the mean, and the mean at least the release: there is one
         return [window for window in recent if window[1] >= bounds.release]
 

@@ -6,9 +6,9 @@ WebRTC's voice detector (mode 2) agrees that something is there, half a second a
 it would pass most of a forest and lose one weak saw in ten (docs/decisions.md has the table). Without `webrtcvad` the
 bands decide alone.
 
-The floor is a low quantile of the last forty seconds: it follows a forest that grows loud or quiet within half a
-minute, and does not follow at all while an event is open, so that a steady saw cannot make itself the floor. One
-closed window in N is classified all the same, so that what the gate costs is known.
+The floor is a low quantile of the last twenty seconds: it follows a forest that grows loud or quiet within half a
+minute, and does not follow at all while the model leans to a saw, so that a steady saw cannot make itself the floor.
+One closed window in N is classified all the same, so that what the gate costs is known.
 """
 
 import functools
@@ -171,7 +171,7 @@ class BandRise:
         self._history = np.empty((n_history, config.n_bands))
         self._n_heard = 0
         self.held = False
-        """While an event is open the floor stays as it is: a steady saw must not become it."""
+        """While it is held the floor stays as it is: a steady saw must not become it."""
 
     def above_db(self, levels_db: Float64) -> Float64 | None:
         """Return by how much each band of a cell stands over its floor, shape (n_bands,); the floor follows then.
@@ -239,7 +239,7 @@ class Gate:
         self._start = start
 
     def hold(self, *, held: bool) -> None:
-        """Say whether an event is open: the noise floor stays where it is then."""
+        """Say whether the model leans to what is alerted: the noise floor stays where it is then."""
         self._bands.held = held
 
     def push(self, samples: Float32) -> None:

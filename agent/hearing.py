@@ -198,6 +198,12 @@ class Hearing:
         watch.holds, watch.good = True, 0
         return [StateChange("no_audio", True, now_sample, "no block has come for 8 s")]
 
+    def rest(self) -> None:
+        """The source was let go on purpose: a silence that began before that does not go on behind it."""
+        watch = self._watches.get("no_audio")
+        if watch is not None and not watch.holds:
+            watch.bad = 0
+
     def _see(
         self, name: str, is_bad: bool, n_samples: int, hold: int, end: int, detail: Callable[[], str]
     ) -> StateChange | None:

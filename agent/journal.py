@@ -2,7 +2,9 @@
 
 It holds what the decision read (every window's place on the sample clock, the gate's word, the model's bytes), so
 that one can ask why there was no alert at 11:42, and decide last month again with other thresholds, exactly.
-A segment's first line says what all its lines have in common: schema, run, boot, model and rules.
+A segment's first line says what all its lines have in common: schema, run, boot, model and rules. Each line ends in
+its own checksum: flash that rots must not become another score. A day has its bytes: minutes are always written, and
+events beyond them are counted instead of told.
 """
 
 import base64
@@ -21,6 +23,7 @@ import uuid
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
@@ -33,7 +36,8 @@ from agent.fields import Fields
 
 log = logging.getLogger(__name__)
 
-JOURNAL_SCHEMA = 1
+JOURNAL_SCHEMA = 2
+"""Since 2 each line ends in a checksum; 1 is read as well."""
 FLUSH_S = 600.0
 """Seconds for which lines may wait in memory, so that flash is written seldom."""
 
@@ -41,11 +45,22 @@ _EVENT_FLUSHES = 30.0  # at once...
 _EVENT_FLUSH_S = 60.0  # ...and one more in each such span: a link that flaps must not wear out the flash
 _LARGEST_BUFFER_BYTES = 256 * 1024
 _LARGEST_LINE_BYTES = 1024 * 1024
+_DAY_BYTES = 800_000  # lines a day, in the long run...
+_BURST_BYTES = 140_000  # ...and what one day may have more, so that it stays under a megabyte...
+_RESERVE_BYTES = 50_000  # ...with what is kept back for alerts and for what moves the device
+_WEIGHTY = ("alert", "alert_dropped", "power", "start", "start_failed", "stop")
 _MOST_WINDOWS = 2_000  # windows that wait for their minute
+_EVENT_BYTES = 300  # an event's line without its own fields, and the line of windows that it cuts off
+_DAY_S = 86_400.0
 _BLOCK_BYTES = 4096  # what the smallest file costs on disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SEGMENT_NAME = re.compile(r"journal-(\d{8})\.jsonl(\.gz)?")
+_SHORT_RUN = 3
+_FARTHEST = 2**62
 _UNKNOWN_BOOT = "unknown-boot"
+_UNSEALED = b'{"schema":1,'
+"""How a segment begins whose lines have no checksum."""
+_SEAL_BYTES = 19
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -146,7 +161,7 @@ class Journal:
         *,
         device_id: str,
         max_bytes: int = 64_000_000,
-        segment_bytes: int = 1_000_000,
+        segment_bytes: int = 250_000,
     ) -> None:
         """Begin a run; its first line is written when there is one.
 
@@ -155,7 +170,8 @@ class Journal:
             clock: stamps every line.
             device_id: whose journal it is.
             max_bytes: of all segments together; the oldest goes first.
-            segment_bytes: at which a segment is finished, and compressed.
+            segment_bytes: at which a segment is finished, and compressed: half a day, the most that one rotten byte
+                of a compressed file can cost.
         """
         self._folder = folder
         self._clock = clock
@@ -177,6 +193,9 @@ class Journal:
         self._flushed_s = clock.monotonic_s()
         self._event_flushes = _EVENT_FLUSHES
         self._event_s = self._flushed_s
+        self._room = float(_BURST_BYTES)
+        self._room_s = self._flushed_s
+        self._left_out: dict[str, int] = {}
         self.state = ""
         """`journal_full` or `journal_failed` while the disk takes no lines; empty while all is well."""
         self.lines_lost = 0
@@ -221,7 +240,7 @@ class Journal:
     def minute(
         self,
         *,
-        level_dbfs: float,
+        level_dbfs: float | None,
         queue: int,
         battery: Battery | None = None,
         gaps: Sequence[Mapping[str, Json]] = (),
@@ -231,7 +250,7 @@ class Journal:
         """Write the line of one minute, with the windows since the last.
 
         Args:
-            level_dbfs: RMS level of the minute, 0 = full scale.
+            level_dbfs: RMS level of the minute, 0 = full scale; None: nothing was heard, which is not silence.
             queue: alerts that wait for the station.
             battery: power and temperature, as far as they are known.
             gaps: audio that was lost: where, how much, why.
@@ -249,6 +268,9 @@ class Journal:
             if states:
                 fields["states"] = list(states)
             fields.update(more or {})
+            if self._left_out:
+                fields["left_out"] = self._left_out
+                self._left_out = {}
             self._window_count = self._gated_count = 0
             self._add("minute", fields)
             if self._clock.monotonic_s() - self._flushed_s >= FLUSH_S:
@@ -257,11 +279,16 @@ class Journal:
     def event(self, kind: str, **fields: Json) -> None:
         """Write the line of one event, and bring all lines to the disk, unless events come in a storm.
 
+        What is more than a day's bytes can hold is counted, by kind, in the next minute's line.
+
         Args:
             kind: what happened: `alert`, `link_down`, `start`...
             **fields: the rest, a `reason` among it.
         """
         with self._lock:
+            if not self._has_room(kind, fields):
+                self._left_out[kind] = self._left_out.get(kind, 0) + 1
+                return
             self._cut_minute()
             self._add("event", {"event": kind, "fields": fields})
             now_s = self._clock.monotonic_s()
@@ -283,6 +310,14 @@ class Journal:
         if self._windows:
             self._add("windows", {})
 
+    def _has_room(self, kind: str, fields: Mapping[str, Json]) -> bool:
+        """Say whether the day still has bytes for an event."""
+        now_s = self._clock.monotonic_s()
+        refilled = self._room + max(0.0, now_s - self._room_s) * _DAY_BYTES / _DAY_S
+        self._room, self._room_s = min(float(_BURST_BYTES), refilled), now_s
+        least = -_RESERVE_BYTES if kind in _WEIGHTY else 0
+        return self._room - len(_line(fields)) - _EVENT_BYTES >= least
+
     def _add(self, kind: str, fields: Mapping[str, Json]) -> None:
         now = self._clock.now()
         line: dict[str, Json] = {
@@ -295,7 +330,10 @@ class Journal:
         if self._windows:
             line["windows"] = list(_packed(self._windows))
             self._windows = []
-        self._buffer.append((self._setting, _line(line)))
+        sealed = _sealed(line)
+        # minutes come whatever the day has left: a deeper debt would silence what follows for long
+        self._room = max(self._room - len(sealed), -2.0 * _RESERVE_BYTES)
+        self._buffer.append((self._setting, sealed))
         waiting = sum(len(kept) for _, kept in self._buffer)
         if waiting > _LARGEST_BUFFER_BYTES:
             self._flush()
@@ -379,7 +417,7 @@ class Journal:
         self._file_bytes = 0
         self._file_setting = setting
         try:
-            self._append(_line(header))
+            self._append(_sealed(header))
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -435,12 +473,14 @@ class Reading(Iterator[Line]):
 
     def _read_segment(self, number: int, file: BinaryIO) -> Iterator[Line]:
         segment: Segment | None = None
+        is_sealed = True
         while raw := file.readline(_LARGEST_LINE_BYTES):
             try:
                 if segment is None:
-                    segment = _parse_header(number, raw)
+                    is_sealed = not raw.startswith(_UNSEALED)
+                    segment = _parse_header(number, raw, is_sealed=is_sealed)
                     continue
-                yield _parse_line(segment, raw)
+                yield _parse_line(segment, raw, is_sealed=is_sealed)
             except _LaterSchemaError:
                 self.unreadable += 1
                 return
@@ -473,9 +513,9 @@ class _LaterSchemaError(Exception):
     """A segment was written by a later version of this software."""
 
 
-def _parse_header(number: int, raw: bytes) -> Segment:
-    fields = _document(raw)
-    if fields.integer("schema", 1, 1_000_000) != JOURNAL_SCHEMA:
+def _parse_header(number: int, raw: bytes, *, is_sealed: bool) -> Segment:
+    fields = _document(raw, is_sealed=is_sealed)
+    if fields.integer("schema", 1, 1_000_000) > JOURNAL_SCHEMA:
         raise _LaterSchemaError
     fields.choice("kind", ["segment"])
     return Segment(
@@ -492,8 +532,8 @@ def _headless(number: int) -> Segment:
     return Segment(number=number, run="?", device_id="", version="", boot_id=_UNKNOWN_BOOT, setting=None)
 
 
-def _parse_line(segment: Segment, raw: bytes) -> Line:
-    fields = _document(raw)
+def _parse_line(segment: Segment, raw: bytes, *, is_sealed: bool) -> Line:
+    fields = _document(raw, is_sealed=is_sealed)
     kind = fields.choice("kind", ["minute", "windows", "event"])
     clock = Clock(
         boot_id=segment.boot_id,
@@ -505,7 +545,7 @@ def _parse_line(segment: Segment, raw: bytes) -> Line:
     records = tuple(record for run in runs for record in _unpacked(Fields(run, "windows")))
     event = fields.text("event", longest=100) if kind == "event" else ""
     rest = fields.sub("fields") if kind == "event" else fields
-    known = {"kind", "monotonic_s", "utc", "utc_certainty", "windows"} if kind != "event" else set[str]()
+    known = {"kind", "monotonic_s", "utc", "utc_certainty", "windows", "crc"} if kind != "event" else set[str]()
     return Line(
         segment=segment,
         kind=kind,
@@ -516,24 +556,26 @@ def _parse_line(segment: Segment, raw: bytes) -> Line:
     )
 
 
-def _document(raw: bytes) -> Fields:
+def _document(raw: bytes, *, is_sealed: bool) -> Fields:
     if not raw.endswith(b"\n"):
         raise FieldError("line", "is torn")
+    if is_sealed and raw[-_SEAL_BYTES:] != _seal(raw[:-_SEAL_BYTES]):
+        raise FieldError("line", "is damaged: its checksum is another")
     return Fields(json.loads(raw.decode("utf-8")), "line")
 
 
 def _packed(records: Sequence[WindowRecord]) -> Iterator[dict[str, Json]]:
-    """Return windows as runs: equal distances and equal widths, the gate as bits, the outputs end to end.
+    """Return windows as runs: their distance or distances, the gate as bits, the outputs end to end.
 
     A window has an output exactly when it was not gated; `odd` lists those where it is the other way round.
     """
-    for run in _runs(records):
+    for run in _joined(_runs(records)):
         gated = sum(1 << idx for idx, record in enumerate(run) if record.gated)
-        packed: dict[str, Json] = {
-            "end": run[0].end_sample,
-            "stride": run[1].end_sample - run[0].end_sample if len(run) > 1 else 0,
-            "n": len(run),
-        }
+        steps = [later.end_sample - earlier.end_sample for earlier, later in pairwise(run)]
+        is_even = all(step == steps[0] > 0 for step in steps)
+        packed: dict[str, Json] = {"end": run[0].end_sample}
+        packed |= {"stride": steps[0] if steps else 0} if is_even else {"steps": steps}
+        packed["n"] = len(run)
         if gated:
             packed["gated"] = _text(gated.to_bytes(-(-len(run) // 8), "little"))
         if odd := [idx for idx, record in enumerate(run) if record.gated == bool(record.output)]:
@@ -541,6 +583,25 @@ def _packed(records: Sequence[WindowRecord]) -> Iterator[dict[str, Json]]:
         if outputs := b"".join(record.output for record in run):
             packed["out"] = _text(outputs)
         yield packed
+
+
+def _joined(runs: Iterable[list[WindowRecord]]) -> Iterator[list[WindowRecord]]:
+    """Put short runs together: sound that is lost every few seconds must not use the day's bytes up."""
+    short: list[WindowRecord] = []
+    for run in runs:
+        if short and (len(run) > _SHORT_RUN or not _same_width(short, run)):
+            yield short
+            short = []
+        if len(run) > _SHORT_RUN:
+            yield run
+        else:
+            short = short + run
+    if short:
+        yield short
+
+
+def _same_width(run: Sequence[WindowRecord], other: Sequence[WindowRecord]) -> bool:
+    return len({len(record.output) for record in (*run, *other) if record.output}) <= 1
 
 
 def _runs(records: Sequence[WindowRecord]) -> Iterator[list[WindowRecord]]:
@@ -565,7 +626,7 @@ def _continues(run: Sequence[WindowRecord], record: WindowRecord) -> bool:
 def _unpacked(fields: Fields) -> Iterator[WindowRecord]:
     """Return the windows of one run; FieldError if it contradicts itself."""
     n_windows = fields.integer("n", 1, 100_000)
-    end, stride = fields.integer("end", -(2**62), 2**62), fields.integer("stride", 0, 2**62)
+    ends = _ends(fields, n_windows)
     gated = int.from_bytes(_bytes(fields, "gated"), "little")
     odd = _indices(fields, "odd", n_windows)
     outputs = _bytes(fields, "out")
@@ -578,7 +639,19 @@ def _unpacked(fields: Fields) -> Iterator[WindowRecord]:
     for idx in range(n_windows):
         output = outputs[at : at + width] if seen[idx] else b""
         at += len(output)
-        yield WindowRecord(end + idx * stride, bool(gated >> idx & 1), output)
+        yield WindowRecord(ends[idx], bool(gated >> idx & 1), output)
+
+
+def _ends(fields: Fields, n_windows: int) -> list[int]:
+    """Return where the windows of a run end, on the sample clock."""
+    end = fields.integer("end", -_FARTHEST, _FARTHEST)
+    if not fields.has("steps"):
+        stride = fields.integer("stride", 0, _FARTHEST)
+        return [end + idx * stride for idx in range(n_windows)]
+    steps = fields.sequence("steps", longest=n_windows - 1)
+    if len(steps) != n_windows - 1 or not all(isinstance(step, int) and abs(step) <= _FARTHEST for step in steps):
+        raise FieldError(fields.name("steps"), f"is no list of {n_windows - 1} whole numbers")
+    return list(accumulate(cast("Sequence[int]", steps), initial=end))
 
 
 def _indices(fields: Fields, key: str, below: int) -> set[int]:
@@ -605,6 +678,16 @@ def _text(raw: bytes) -> str:
 
 def _line(mapping: Mapping[str, Json]) -> bytes:
     return json.dumps(_plain(mapping), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def _sealed(mapping: Mapping[str, Json]) -> bytes:
+    """Return a line whose last key is the CRC-32 of all before it."""
+    body = _line(mapping)[:-2]
+    return body + _seal(body)
+
+
+def _seal(body: bytes) -> bytes:
+    return b',"crc":"%08x"}\n' % zlib.crc32(body)
 
 
 def _plain(value: object) -> Json:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ from agent.manifest import Manifest
 Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 
+HOLD_S = 12.0
+"""How long the noise floor stays where it is behind a window that leaned to what is alerted..."""
+HOLD_SCORE = 0.8
+"""...with such a score."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
@@ -30,7 +35,7 @@ class Window:
     end: int
     """Sample clock at which it ends."""
     outputs: Int8 | None
-    """The model's bytes, shape (n_labels,); None where the gate kept the window from it."""
+    """The model's bytes, shape (n_labels,); None where the gate kept the window from it, or it was left out."""
     sampled: bool
     """True where the gate was closed and the window was classified to know what the gate costs."""
     frames: Float32 | None
@@ -39,6 +44,8 @@ class Window:
     """RMS level of the window's last stride."""
     detections: tuple[Detection, ...]
     """What the decider made of it."""
+    passed_over: bool = False
+    """True where the gate let it through and it was left out all the same: to save power, or to catch up."""
 
 
 @dataclass(slots=True)
@@ -60,7 +67,28 @@ class Listener:
     _began: bool = False
     thin: bool = False
     """Whether every second window is left out, because the listener is behind."""
-    _left_out: bool = False
+    every: int = 1
+    """The model hears one window in so many, to save power, for as long as nothing leans to an alert."""
+    _leaned: int | None = None
+    """Sample clock of the last window in which the model leaned to what is alerted."""
+    _passed_over: int = 0
+    """Windows left out on end."""
+    _alerted: list[int] = field(init=False)
+    """Places among the labels of those that are alerted."""
+    _lean_byte: int = field(init=False)
+    """Output from which on a window leans."""
+    _hold: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Turn scores into bytes and seconds into samples, once.
+
+        The bound is none of the thresholds, so that a journal can be decided again under other rules and the gate
+        would have heard the same.
+        """
+        manifest = self.manifest
+        self._alerted = [idx for idx, label in enumerate(manifest.labels) if manifest.rules[label].alert]
+        self._lean_byte = int(np.searchsorted(self.decider.scores, HOLD_SCORE)) - 128
+        self._hold = round(HOLD_S * manifest.features.sample_rate)
 
     @classmethod
     def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
@@ -113,17 +141,36 @@ class Listener:
         gated, self._gated = self._gated, end
         if self.gate is None:
             return GateVerdict(passes=True)
-        self.gate.hold(held=self.decider.is_open)
+        self.gate.hold(held=self._leaned is not None and end - self._leaned <= self._hold)
         self.gate.push(self._stream.samples(gated, end))
         return self.gate.verdict(start, end)
+
+    def _lean(self, end: int, outputs: Int8) -> None:
+        """Note a window that leans to what is alerted: a steady saw must not become the noise floor."""
+        if any(outputs[idx] >= self._lean_byte for idx in self._alerted):
+            self._leaned = end
+
+    def _is_left_out(self) -> bool:
+        """Say whether a window is kept from the model: the decision counts it as a miss, as it does a gated one.
+
+        A listener that is behind leaves windows out whatever they hold. One that saves power leaves none out from the
+        first window that leans to an alert on, so that k of n windows are still k of n.
+        """
+        saving = 1 if self.decider.leans else self.every
+        self._passed_over += 1
+        if self._passed_over < max(saving, 2 if self.thin else 1):
+            return True
+        self._passed_over = 0
+        return False
 
     def _window(self, start: int, end: int) -> Window:
         verdict = self._verdict(start, end)
         frames = outputs = None
-        self._left_out = self.thin and not self._left_out
-        if verdict.passes and not self._left_out:
+        left_out = self._is_left_out()
+        if verdict.passes and not left_out:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
+            self._lean(end, outputs)
         return Window(
             start=start,
             end=end,
@@ -132,4 +179,5 @@ class Listener:
             frames=frames,
             level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
+            passed_over=verdict.passes and left_out,
         )

@@ -62,6 +62,15 @@ class Quantisation:
         return quantisation
 
 
+def score_table(output: Quantisation, activation: str) -> Float64:
+    """Return the score of every output byte, shape (256,), rising; index = byte + 128."""
+    real = output.to_real(np.arange(-128, 128).astype(np.int8))
+    if activation == "sigmoid":
+        scores: Float64 = 1.0 / (1.0 + np.exp(-real.clip(min=-700.0)))  # beyond, exp is no float64
+        return scores
+    return real.clip(0.0, 1.0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What a model is, how to feed it, how to read it, and how to know that it still is itself."""
@@ -107,11 +116,7 @@ class Manifest:
 
     def score_table(self) -> Float64:
         """Return the score of every output byte, shape (256,); index = byte + 128."""
-        real = self.output.to_real(np.arange(-128, 128).astype(np.int8))
-        if self.activation == "sigmoid":
-            scores: Float64 = 1.0 / (1.0 + np.exp(-real.clip(min=-700.0)))  # beyond, exp is no float64
-            return scores
-        return real.clip(0.0, 1.0)
+        return score_table(self.output, self.activation)
 
     def to_json(self) -> str:
         """Return the text of the manifest file."""

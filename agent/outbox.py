@@ -36,7 +36,7 @@ _MOST_PROBES = 100_000
 _BROKEN_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PASSING_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = "damaged on disk"
-_COMPANIONS = ("-journal", "-wal", "-shm", "")  # the last but one two: of an outbox that an earlier version left
+_COMPANIONS = ("-wal", "-shm", "")
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -134,12 +134,12 @@ class Outbox:
         self._front = 0  # no older opening goes ahead of the queue any more
         self._resting: dict[Key, float] = {}  # monotonic deadlines: in memory alone, they mean nothing after a reboot
         self._spare: list[Message] = []  # put while the disk refused
+        self._compared = False  # with its copy, since the start
         self._damaged: set[int] = set()  # rows whose checksum is wrong
         self._gone: dict[Key, str | None] = {}  # receipted, or parked with a reason, and not yet noted on disk
         self._drops: list[Dropped] = []
         self._dropped = 0
         with contextlib.suppress(StorageError), self._lock:
-            self._write(_nothing)
             self._compare()
 
     def close(self) -> None:
@@ -263,6 +263,8 @@ class Outbox:
 
     def _mended_due(self, now_s: float) -> Message | None:
         """Return the first stored message; what is found to be damaged on the way is mended first."""
+        if not self._compared:
+            self._compare()
         before = len(self._damaged)
         message = self._guarded(lambda db: self._stored_due(db, now_s))
         if len(self._damaged) == before:
@@ -421,14 +423,17 @@ class Outbox:
         damaged, whole = self._guarded(_checked)
         kept = self._mirror.keys()
         if not damaged and set(kept) == whole and not self._mirror.damaged:
+            self._compared = True
             return
-        self._damaged |= damaged
-        if damaged:
-            missing = self._missing(whole)
-            self._spare += missing
+        missing = self._missing(whole)
+        if damaged or missing:
             log.error("%s: %d rows are damaged, %d alerts come from the copy", self._path, len(damaged), len(missing))
+        self._damaged |= damaged
+        # one that had left, and whose note the power took, goes out once more: the station knows it
+        self._spare += missing
         self._write(_nothing)
         self._rewrite_copy()
+        self._compared = True
 
     def _missing(self, present: set[Key]) -> list[Message]:
         """Return what the copy holds beside these, as new messages."""
@@ -442,12 +447,12 @@ class Outbox:
 
     def _follow(self, entered: list[Message], left: list[Key]) -> None:
         """Carry a change of the database over to the copy."""
-        if not self._used:
+        if self._compared and not self._used:
             self._mirror.clear()
             return
         self._mirror.keep((message.key, message.body) for message in entered)
         self._mirror.forget(left)
-        if self._mirror.size_bytes() > 2 * self._used + _COPY_SLACK_BYTES:
+        if self._compared and self._mirror.size_bytes() > 2 * self._used + _COPY_SLACK_BYTES:
             self._rewrite_copy()
 
     def _rewrite_copy(self) -> None:
@@ -564,9 +569,8 @@ class Outbox:
 def _prepare(db: sqlite3.Connection) -> None:
     """Set the promises of the file, and refuse one that is broken or of a later kind."""
     db.text_factory = _lenient_text
-    # a write-ahead log is worth nothing behind its first rotten byte, and it would hold the latest alerts; truncating
-    # is synced where unlinking is not, so that no old journal comes back after a power cut and undoes a put
-    db.execute("PRAGMA journal_mode = TRUNCATE")
+    # what a rotten byte takes out of the write-ahead log is in the copy; a rollback journal syncs four times as often
+    db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version not in (0, OUTBOX_SCHEMA):
@@ -700,11 +704,9 @@ def _put_away(db: sqlite3.Connection, seq: int, restored: set[Key]) -> int:
 
 def _checked(db: sqlite3.Connection) -> tuple[set[int], set[Key]]:
     """Return the numbers of the rows that have rotted and were not known to, and the keys of those that are whole."""
-    seqs = [row[0] for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,))]
     damaged: set[int] = set()
     whole: set[Key] = set()
-    for seq in seqs:
-        message = _load(db, seq)
+    for seq, message in _examined(db):
         if message is None:
             damaged.add(seq)
         else:
@@ -713,10 +715,13 @@ def _checked(db: sqlite3.Connection) -> tuple[set[int], set[Key]]:
 
 
 def _whole_bodies(db: sqlite3.Connection) -> Iterator[tuple[Key, bytes]]:
+    return ((message.key, message.body) for _, message in _examined(db) if message is not None)
+
+
+def _examined(db: sqlite3.Connection) -> Iterator[tuple[int, Message | None]]:
+    """Yield the number of each row that is not known to be damaged, with what it holds, None if it has rotted."""
     for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
-        message = _load(db, row[0])
-        if message is not None:
-            yield message.key, message.body
+        yield row[0], _load(db, row[0])
 
 
 def _count_attempt(db: sqlite3.Connection, key: Key) -> int:
@@ -743,3 +748,26 @@ def _cost(message: Message) -> int:
 
 def _used(db: sqlite3.Connection) -> int:
     return int(db.execute(f"SELECT coalesce(sum({_ROW_COST}), 0) FROM messages").fetchone()[0])  # noqa: S608  # words of our own
+
+
+def peek(path: Path) -> list[tuple[Message, str | None]]:
+    """Return what lies in an outbox's file and why it is parked, the newest first; nothing is written.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    problem: sqlite3.Error | None = None
+    for mode in ("mode=ro", "mode=ro&immutable=1"):  # the second for a copy on a medium that takes no writing at all
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as db:
+                rows = db.execute(
+                    "SELECT seq, alert_id, revision, attempts, body, parked FROM messages ORDER BY seq DESC"
+                ).fetchall()
+        except sqlite3.Error as error:
+            problem = error
+            continue
+        return [
+            (Message(seq=row[0], alert_id=row[1], revision=row[2], attempts=row[3], body=row[4]), row[5])
+            for row in rows
+        ]
+    raise StorageError(f"{path}: is no outbox that can be read: {problem}") from problem

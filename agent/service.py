@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, cast
 
 from agent.alert import Alert
 from agent.capture import Block, Reader
+from agent.clip import ClipKeeper
 from agent.clock import DeviceClock
+from agent.duty import Duty
 from agent.errors import AgentError, ModelCondemnedError, ModelError, StorageError
 from agent.health import Health, disk_free_mb
-from agent.hearing import SILENCE_DBFS, Hearing, StateChange
+from agent.hearing import Hearing, StateChange
 from agent.journal import Journal, Json, Setting, WindowRecord
 from agent.listen import Listener, Window
 from agent.manifest import Manifest
+from agent.minute import Minute
 from agent.outbox import Outbox
 from agent.report import Reporter
 from agent.slots import ModelGuard
@@ -45,6 +48,8 @@ LEAST_FREE_MB = 0.25
 _CALM_S = 60.0
 """Seconds without lost audio after which none is being lost."""
 _WAIT_S = 1.0
+_PAUSED_WAIT_S = 5.0
+"""The same while the microphone is let go: each turn of the loop wakes the processor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +70,10 @@ class Stages:
     watchdog: Watchdog = field(default_factory=Watchdog)
     guard: ModelGuard | None = None
     """None: the model has nobody behind it."""
+    duty: Duty | None = None
+    """None: power is no matter."""
+    clips: ClipKeeper | None = None
+    """None: no sound is kept, ever."""
 
 
 def setting_of(manifest: Manifest) -> Setting:
@@ -92,10 +101,7 @@ class Service:
     _minute_s: float = field(init=False)
     _beat_s: float = field(init=False)
     _level_dbfs: float = field(init=False, default=-120.0)
-    _minute_power: float = field(init=False, default=0.0)
-    """Sum of the windows' mean squares since the last line of the journal."""
-    _minute_windows: int = field(init=False, default=0)
-    _gaps: list[Mapping[str, Json]] = field(init=False, default_factory=list[Mapping[str, Json]])
+    _minute: Minute = field(init=False, default_factory=Minute)
     _expected: int | None = field(init=False, default=None)
     _block_s: float = field(init=False)
     _dropped: int = field(init=False, default=0)
@@ -126,12 +132,12 @@ class Service:
         self.stages.watchdog.ready()
         try:
             while not stop.is_set():
-                block = reader.get(_WAIT_S)
+                block = reader.get(_PAUSED_WAIT_S if self._paused else _WAIT_S)
                 if block is not None:
                     self._hear(block)
                 elif reader.ended:
                     break
-                else:
+                elif not self._paused:
                     self._hear_nothing()
                 self._keep_time()
         except ModelCondemnedError:
@@ -140,6 +146,11 @@ class Service:
         self.stages.watchdog.stopping()
         self._finish()
 
+    @property
+    def _paused(self) -> bool:
+        """Say whether nothing is to be heard, on purpose."""
+        return self.stages.duty is not None and self.stages.duty.paused
+
     def _hear(self, block: Block) -> None:
         """Take one block through the path of a sound."""
         stages = self.stages
@@ -147,6 +158,8 @@ class Service:
         self._note_lag(block)
         self._note_gap(block)
         stages.health.heard(len(block.samples))
+        if stages.clips is not None:
+            stages.clips.hear(block)
         self._note_states(stages.hearing.push(block))
         windows = stages.listener.push(block)
         while True:
@@ -183,8 +196,7 @@ class Service:
                 stages.guard.answered()
         stages.health.window(window)
         self._level_dbfs = window.level_dbfs
-        self._minute_power += 10.0 ** (window.level_dbfs / 10.0)
-        self._minute_windows += 1
+        self._minute.window(window)
         output = b"" if window.outputs is None else window.outputs.tobytes()
         gated = window.outputs is None or window.sampled
         stages.journal.window(WindowRecord(end_sample=window.end, gated=gated, output=output))
@@ -222,6 +234,17 @@ class Service:
             raised_s=alert.raised_s,
             reason="k of n windows, or their steady mean" if alert.revision == 0 else "quiet again",
         )
+        if alert.revision == 0 and stages.clips is not None:
+            self._keep_clip(stages.clips, alert.alert_id)
+
+    def _keep_clip(self, clips: ClipKeeper, alert_id: str) -> None:
+        """Keep the alert's sound, behind the alert itself; that it was dropped is written down with the reason."""
+        duty = self.stages.duty
+        saving = duty is not None and not duty.clips
+        problem = f"power level {duty.level}" if duty is not None and saving else clips.keep(alert_id)
+        kind = "clip_dropped" if problem else "clip_kept"
+        log.info("%s: %s%s", alert_id[:8], kind.replace("_", " "), f": {problem}" if problem else "")
+        self.stages.journal.event(kind, alert_id=alert_id, reason=problem or "configured")
 
     def _hear_nothing(self) -> None:
         """No block came: after a while that is a state of its own."""
@@ -242,17 +265,28 @@ class Service:
             dropped = self.stages.reader.dropped_samples
             reopenings = self.stages.reader.reopenings
             reason = "source reopened" if reopenings != self._reopenings else "source lost it"
+            pause = self._pause_reason()
             if dropped > self._dropped:
                 reason = "listener behind"
                 self.stages.health.dropped_s = dropped / rate
-            if reason != "source reopened":
+            elif pause:
+                reason = pause
+            if reason not in ("source reopened", pause):
                 self._lost_s = self._block_s
                 self._begin_state("overrun", f"{lost_s:.1f} s of audio lost: {reason}")
             self._dropped, self._reopenings = dropped, reopenings
-            gap: Mapping[str, Json] = {"at_s": block.start / rate, "lost_s": round(lost_s, 3), "reason": reason}
-            self._gaps.append(gap)
-            log.warning("%.1f s of audio lost at %.1f s: %s", lost_s, block.start / rate, reason)
+            self._minute.gap(block.start / rate, lost_s, reason)
+            if reason != pause:
+                log.warning("%.1f s of audio lost at %.1f s: %s", lost_s, block.start / rate, reason)
         self._expected = block.start + len(block.samples)
+
+    def _pause_reason(self) -> str:
+        """Return why nothing was to be heard just now, once; empty where that was no wish of ours."""
+        duty = self.stages.duty
+        if duty is None or duty.paused:
+            return ""
+        reason, duty.gap_reason = duty.gap_reason, ""
+        return reason
 
     def _note_lag(self, block: Block) -> None:
         """Hear fewer windows rather than hear them ever later."""
@@ -303,29 +337,48 @@ class Service:
     def _keep_time(self) -> None:
         """Once a minute a line of journal, every few minutes a heartbeat."""
         stages, now_s = self.stages, self.stages.clock.monotonic_s()
-        # sound, or at least another try: a reader that is stuck in a driver gives neither
-        stages.watchdog.see((self._expected, stages.reader.reopenings), now_s)
-        self._reopen_if_deaf(now_s)
+        changed = self._keep_power(now_s)
+        # sound, or another try, or a pause that is meant: a reader that is stuck in a driver gives none of them
+        stages.watchdog.see((self._expected, stages.reader.reopenings, now_s if self._paused else 0.0), now_s)
+        if not self._paused:
+            self._reopen_if_deaf(now_s)
         if now_s - self._lost_s >= _CALM_S:
             self._end_state("overrun")
         if now_s - self._minute_s >= MINUTE_S:
             self._minute_s = now_s
             self._write_minute()
-        if stages.uplink is not None and now_s - self._beat_s >= stages.heartbeat_s:
+        heartbeat_s = stages.heartbeat_s if stages.duty is None else stages.duty.heartbeat_s(stages.heartbeat_s)
+        if stages.uplink is not None and (changed or now_s - self._beat_s >= heartbeat_s):
             self._beat_s = now_s
             self._note_storage()
-            beat = stages.health.heartbeat(stages.clock.now(), stages.outbox.counts(), stages.reader.reopenings)
+            stages.health.heartbeat_s = heartbeat_s
+            beat = stages.health.heartbeat(
+                stages.clock.now(), stages.outbox.counts(), stages.reader.reopenings, stages.journal.bytes_written
+            )
             stages.uplink.beat(beat)
+
+    def _keep_power(self, now_s: float) -> bool:
+        """Let the power policy do its work; return whether its level has changed."""
+        duty = self.stages.duty
+        if duty is None:
+            return False
+        was_paused = duty.paused
+        changed = duty.keep(now_s)
+        self.stages.health.battery = duty.battery()
+        if was_paused and not duty.paused:
+            self.stages.hearing.rest()  # the microphone has its time to open again before it is called silent
+        return changed
 
     def _write_minute(self) -> None:
         stages = self.stages
         stages.journal.minute(
-            level_dbfs=round(self._minute_dbfs(), 1),
+            level_dbfs=self._minute.take_level_dbfs(),
             queue=stages.outbox.counts().waiting,
-            gaps=self._gaps,
+            battery=stages.health.battery,
+            gaps=self._minute.take_gaps(),
             states=stages.health.states,
+            more={**({} if stages.duty is None else stages.duty.minute()), **self._minute.take_more()},
         )
-        self._gaps = []
         states = ", ".join(stages.health.states) or "hears well"
         heard_h = stages.health.heard_s / 3_600
         stages.watchdog.say(f"{heard_h:.1f} h heard, {stages.outbox.counts().waiting} alerts wait, {states}")
@@ -333,12 +386,6 @@ class Service:
             stages.journal.event(
                 "alert_dropped", alert_id=dropped.alert_id, revision=dropped.revision, reason=dropped.reason
             )
-
-    def _minute_dbfs(self) -> float:
-        """Return the RMS level since the last minute's line, and begin the next."""
-        power, n_windows = self._minute_power, self._minute_windows
-        self._minute_power, self._minute_windows = 0.0, 0
-        return max(10.0 * math.log10(power / n_windows), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
 
     def _note_storage(self) -> None:
         """The journal and the outbox go around a disk that refuses; the station must hear of it."""
@@ -356,9 +403,12 @@ class Service:
 
     def _finish(self) -> None:
         """Close what is open: what comes after a stop is another event."""
-        stages = self.stages
+        stages, rate = self.stages, self.stages.listener.manifest.features.sample_rate
         for alert in stages.reporter.closings(stages.listener.finish(), self._level_dbfs):
             self._keep(alert)
+        if stages.duty is not None and stages.duty.gap_reason and self._expected is not None:
+            now = self._expected + round((stages.clock.monotonic_s() - self._block_s) * rate)
+            self._minute.gap(now / rate, stages.clock.monotonic_s() - self._block_s, stages.duty.gap_reason)
         self._write_minute()
 
 

@@ -6,6 +6,7 @@ two different requests can have the same text (docs/protocol.md has a worked exa
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import stat
@@ -91,7 +92,7 @@ def read_key(path: Path) -> bytes:
         raise ConfigError(
             f"{path}: cannot read the device key: {error}; make one with `base_station device add`"
         ) from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & (stat.S_IRWXO if is_credential(path) else stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{path}: others may read the device key (mode {mode & 0o777:o}); run: chmod 600 {path}")
     try:
         key = bytes.fromhex(text)
@@ -100,6 +101,12 @@ def read_key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path}: is not a device key, expected {2 * KEY_BYTES} hexadecimal digits")
     return key
+
+
+def is_credential(path: Path) -> bool:
+    """Say whether systemd handed the file over (LoadCredential=): its access list looks like a group."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return bool(folder) and path.resolve().parent == Path(folder).resolve()
 
 
 def sign_request(key: bytes, method: str, path: str, body: bytes, seal: RequestSeal) -> str:

@@ -25,6 +25,7 @@ import urllib3
 
 from agent import VERSION
 from agent.alert import Heartbeat
+from agent.clipbox import Clip, ClipBox
 from agent.clock import DeviceClock
 from agent.counter import Counter
 from agent.errors import ConfigError, FieldError, StorageError, UplinkError
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 ALERTS = "/v1/alerts"
 HEARTBEATS = "/v1/heartbeats"
+CLIPS = "/v1/clips/"
+"""Followed by the id of the alert."""
 CHALLENGE = "/v1/challenge"
 
 LARGEST_ANSWER_BYTES = 64 * 1024
@@ -127,6 +130,7 @@ class Uplink:
         clock: DeviceClock,
         rng: random.Random,
         on_event: EventHook,
+        clips: ClipBox | None = None,
     ) -> None:
         """Put the sender together; nothing is sent before `deliver_one` or `run`."""
         self._outbox = outbox
@@ -134,6 +138,7 @@ class Uplink:
         self._clock = clock
         self._rng = rng
         self._on_event = on_event
+        self._clips = clips
         self._heartbeat: Heartbeat | None = None
         self._failures = 0  # in a row, of the link
         self._retry_at_s = 0.0
@@ -192,6 +197,9 @@ class Uplink:
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             return self._attempt(HEARTBEATS, heartbeat.to_json(), None, now_s)
+        clip = self._clips.due() if self._clips is not None else None
+        if clip is not None:
+            return self._attempt_clip(clip, now_s)
         return self._outbox.next_due_s() if refused_until_s is None else refused_until_s
 
     def _is_news(self, message: Message) -> bool:
@@ -212,6 +220,29 @@ class Uplink:
             garbled = replace(answer, signed=False, trouble=f"garbled answer: {error}")
             return self._failure(garbled, message, now_s)
 
+    def _attempt_clip(self, clip: Clip, now_s: float) -> float:
+        """Send one clip, after all else, and return when to call again."""
+        assert self._clips is not None
+        began_s = self._clock.monotonic_s()
+        try:
+            answer = self._link.post(CLIPS + clip.alert_id, clip.body)
+        except UplinkError as error:
+            answer = Answer(status=0, document={}, trouble=str(error), about_link=True)
+        now_s += max(0.0, self._clock.monotonic_s() - began_s)
+        if answer.signed and answer.kind in ("receipt", "refused") and answer.document.get("clip") == clip.alert_id:
+            self._clips.done(clip.alert_id)
+            kind = "clip_delivered" if answer.kind == "receipt" else "clip_refused"
+            self._on_event(kind, alert_id=clip.alert_id, reason=shown(answer.document.get("reason", "receipt")))
+            return self._success(None, now_s)
+        if answer.signed and answer.kind == "counter":
+            try:
+                return self._reopen(Fields(answer.document), None, now_s)
+            except FieldError as error:
+                answer = replace(answer, signed=False, trouble=f"garbled answer: {error}")
+        if not answer.about_link and self._clips.failed(clip.alert_id):
+            self._on_event("clip_dropped", alert_id=clip.alert_id, reason=answer.trouble or answer.kind)
+        return self._failure(replace(answer, trouble=answer.trouble or "the answer names no clip"), None, now_s)
+
     def _take(self, answer: Answer, message: Message | None, now_s: float) -> float:
         """Act on an answer; FieldError if the station signed what this code cannot read."""
         if not answer.signed:
@@ -222,6 +253,8 @@ class Uplink:
         if answer.kind == "receipt" and _names(fields, message):
             if message is not None:
                 self._outbox.delivered(*message.key)
+                if self._clips is not None and message.revision == 0:
+                    self._clips.release(message.alert_id)
                 self._on_event("delivered", alert_id=message.alert_id, revision=message.revision)
             self._state = replace(self._state, last_receipt_s=now_s)
             return self._success(message, now_s)
@@ -237,6 +270,8 @@ class Uplink:
             self._on_event("heartbeat_refused", reason=reason)
             return
         self._outbox.park(*message.key, reason)
+        if self._clips is not None and message.revision == 0:
+            self._clips.done(message.alert_id)
         log.warning("alert %s parked, the station refused it: %s", _short(message), shown(reason))
         self._on_event("parked", alert_id=message.alert_id, revision=message.revision, reason=reason)
 
@@ -415,7 +450,7 @@ class StationLink:
             with station.session.post(
                 station.url + path,
                 data=body,
-                headers={"Content-Type": "application/json", **seal.headers()},
+                headers={"Content-Type": _content_type(path), **seal.headers()},
                 timeout=(self._connect_timeout_s, self._read_timeout_s),
                 allow_redirects=False,
                 stream=True,
@@ -534,6 +569,10 @@ def _unsigned(status: int, *, has_signature: bool) -> tuple[str, bool]:
     if 200 <= status < 400:
         return "captive portal", True
     return (f"station error {status}" if status >= 500 else f"answer {status}"), False
+
+
+def _content_type(path: str) -> str:
+    return "audio/wav" if path.startswith(CLIPS) else "application/json"
 
 
 def _promised_bytes(response: requests.Response) -> int:

@@ -1,7 +1,8 @@
 """Whoever starts the agent again must know when to: signs of life that follow the sound, not a timer.
 
 Under systemd the notification socket carries them (READY, WATCHDOG, STATUS, STOPPING); everywhere else a file is
-touched, whose age a supervisor's script can read. And each run leaves a mark, so that the next one knows how it ended.
+touched, in memory where there is such a folder, whose age a supervisor's script can read. And each run leaves a mark,
+so that the next one knows how it ended.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import zlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,9 @@ from agent.fields import Fields
 log = logging.getLogger(__name__)
 
 FEED_S = 5.0
-"""Seconds between two signs of life, at least."""
+"""Seconds between two signs of life, at least..."""
+FLASH_FEED_S = 60.0
+"""...and between two touches of a file that lies on flash: each makes the file system write a block."""
 MARK_SCHEMA = 1
 _LARGEST_MARK_BYTES = 4_096
 _LONGEST_DETAIL = 200
@@ -48,6 +52,36 @@ def sd_notify(text: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
+def alive_file(folder: Path, environ: Mapping[str, str] = os.environ) -> tuple[Path, float]:
+    """Return the file to touch, and the seconds between two touches.
+
+    Where the system has a folder in memory for us (systemd's RuntimeDirectory, a session's XDG_RUNTIME_DIR) the file
+    lies there and `alive` in the storage folder is a link to it; elsewhere (Termux) it lies on flash and is touched
+    seldom.
+
+    Args:
+        folder: the storage folder.
+        environ: names the folder in memory.
+    """
+    link = folder / "alive"
+    for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        runtime = environ.get(name, "").split(":")[0]
+        if not runtime:
+            continue
+        # two agents on one machine have two storage folders
+        target = Path(runtime) / f"curupira-alive-{zlib.crc32(os.fsencode(folder.resolve())):08x}"
+        with contextlib.suppress(OSError):
+            target.touch()
+            if not (link.is_symlink() and link.readlink() == target):
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+            return target, FEED_S
+    with contextlib.suppress(OSError):
+        if link.is_symlink():
+            link.unlink()  # of a run that had a folder in memory: it leads nowhere, or to what nobody touches
+    return link, FLASH_FEED_S
+
+
 @dataclass(slots=True)
 class Watchdog:
     """Signs of life: while sound comes, or while the microphone is at least tried again."""
@@ -55,8 +89,11 @@ class Watchdog:
     path: Path | None = None
     """A file whose time of change is the last sign; None: none is kept."""
     notify: Callable[[str], object] = sd_notify
+    touch_s: float = FEED_S
+    """Seconds between two touches of the file, at least."""
     _seen: Hashable = field(init=False, default=None)
     _fed_s: float = field(init=False, default=float("-inf"))
+    _touched_s: float = field(init=False, default=float("-inf"))
 
     def ready(self) -> None:
         """Say that the agent listens."""
@@ -74,7 +111,9 @@ class Watchdog:
             return
         self._seen, self._fed_s = progress, now_s
         self.notify("WATCHDOG=1")
-        self._touch()
+        if now_s - self._touched_s >= self.touch_s:
+            self._touched_s = now_s
+            self._touch()
 
     def say(self, status: str) -> None:
         """Say in a line how the agent is; `systemctl status` shows it."""

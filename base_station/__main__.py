@@ -1,24 +1,40 @@
-"""`python -m base_station`: serve, device add, list, revoke.
+"""`python -m base_station`: init, serve, device, review, and what its `--help` names besides.
 
 Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration.
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent import VERSION
 from agent.errors import AgentError, ConfigError
-from agent.signing import DEVICE_ID, new_key
-from base_station.keys import KeyRing, open_ring, write_secret
-from base_station.settings import DEFAULT_PORT, Settings, default_data, listening_socket, prepare_folder
-from base_station.store import Device, Store
+from agent.signing import DEVICE_ID
+from base_station import (
+    demo_command,
+    fieldreport,
+    import_command,
+    labels_command,
+    notify_command,
+    people_command,
+    upkeep,
+)
+from base_station.admission import admit
+from base_station.opened import opened_store
+from base_station.settings import (
+    DEFAULT_PORT,
+    Settings,
+    default_data,
+    default_database,
+    listening_socket,
+    prepare_folder,
+)
+from base_station.store import Device
 from base_station.words import ago
 
 DONE, NO, WRONG_USE = 0, 1, 2
@@ -60,12 +76,42 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=default_data(),
         metavar="DIR",
-        help="folder of the database and the station's key; made if missing (default: %(default)s)",
+        help="folder of the database, keys and certificates; made if missing (default: %(default)s)",
+    )
+    shared.add_argument(
+        "--database",
+        default=default_database(),
+        metavar="URL",
+        help="PostgreSQL instead of the file station.db in DIR: postgresql://user@host/name; a password belongs into "
+        "~/.pgpass or the environment variable CURUPIRA_DATABASE, not here where others see it",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(commands, shared)
     _add_serve(commands, shared)
     _add_device(commands, shared)
+    fieldreport.add_parser(commands)
+    for module in (upkeep, notify_command, labels_command, import_command, people_command, demo_command):
+        module.add_parser(commands, shared)
     return parser
+
+
+def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    init = commands.add_parser(
+        "init",
+        parents=[shared],
+        help="make the station's certificate authority and its TLS certificate",
+        description="Makes the station's own certificate authority, once, and a certificate for the names and "
+        "addresses under which devices reach it; `serve` speaks TLS from then on and renews the certificate by itself. "
+        "Run again it keeps the authority; with other names it makes the certificate anew, for these.",
+    )
+    init.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name or address, may be given again; loopback is always there (default: the names it has)",
+    )
+    init.set_defaults(command=_init)
 
 
 def _add_serve(
@@ -78,7 +124,11 @@ def _add_serve(
         description="Runs the station: the API for devices and the page for rangers. Prints the page's address when it "
         "is ready.",
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; loopback only (default: %(default)s)")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; beyond loopback after `init`, and then for devices alone (default: %(default)s)",
+    )
     serve.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (default: %(default)s)"
     )
@@ -120,8 +170,20 @@ def _add_device(
     revoke.set_defaults(command=_device_revoke)
 
 
+def _init(options: argparse.Namespace) -> int:
+    from base_station.authority import prepare
+
+    settings = Settings(data=options.data)
+    prepare_folder(settings.data)
+    standing = prepare(settings.tls_folder, options.name, _now())
+    print(f"{' and '.join(standing.made)} made" if standing.made else "all is there: nothing was changed")
+    print(f"good for: {', '.join(standing.names)}; until {standing.ends:%Y-%m-%d}, renewed a year before")
+    print(f"devices pin {standing.ca_file}, SHA-256 {standing.fingerprint}")
+    return DONE
+
+
 def _serve(options: argparse.Namespace) -> int:
-    settings = Settings(data=options.data, host=options.host, port=options.port)
+    settings = Settings(data=options.data, host=options.host, port=options.port, database=options.database)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     with listening_socket(settings) as listening:
@@ -148,32 +210,20 @@ def _device_add(options: argparse.Namespace) -> int:
             "beginning with a letter or digit; say, ipe-07"
         )
     key_file: Path = options.key_out or Path(f"{options.name}.key")
-    with opened_store(options.data) as (store, ring):
+    with opened_store(options.data, options.database) as (store, ring):
         device = store.device(options.name)
         if device is not None and not options.rotate:
             raise ConfigError(f"{options.name}: there is such a device already; --rotate gives it a new key")
         if key_file.exists() and not options.rotate:
             raise ConfigError(f"{key_file}: exists already; move it away, or name another with --key-out")
-        key = new_key()
-        draft = key_file.with_name(f".{key_file.name}.new")
-        draft.unlink(missing_ok=True)
-        write_secret(draft, key.hex().encode())
-        try:
-            sealed = ring.seal(key)
-            if device is None:
-                store.add_device(options.name, sealed, _now())
-            else:
-                store.rotate_key(options.name, sealed)
-            draft.replace(key_file)
-        finally:
-            draft.unlink(missing_ok=True)
+        admit(store, ring, options.name, key_file, _now())
     done = "added" if device is None else "has a new key, the old one is worthless"
     print(f"{options.name}: {done}; its key is in {key_file}: bring it to the device, then remove it here")
     return DONE
 
 
 def _device_list(options: argparse.Namespace) -> int:
-    with opened_store(options.data) as (store, _):
+    with opened_store(options.data, options.database) as (store, _):
         devices = store.devices()
     for device in devices:
         print(json.dumps(_listed(device)) if options.json else _line(device))
@@ -199,20 +249,11 @@ def _line(device: Device) -> str:
 
 
 def _device_revoke(options: argparse.Namespace) -> int:
-    with opened_store(options.data) as (store, _):
+    with opened_store(options.data, options.database) as (store, _):
         if not store.revoke_device(options.name, _now()):
             raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
     print(f"{options.name}: refused from now on")
     return DONE
-
-
-@contextlib.contextmanager
-def opened_store(data: Path) -> Iterator[tuple[Store, KeyRing]]:
-    """Yield the station's database and keys."""
-    settings = Settings(data=data)
-    prepare_folder(data)
-    with contextlib.closing(Store(settings.database_url)) as store:
-        yield store, open_ring(settings.key_file, make=not store.devices())
 
 
 def _now() -> datetime:

@@ -1,14 +1,15 @@
 """HTTP: what devices post and what programs read. The protocol itself is in `inbox`, the data in `store`.
 
-Reading needs no password yet, so that the station serves the loopback address alone (`settings`), and answers
-only requests that name it so: a page from elsewhere cannot read it through the ranger's browser.
+Reading is answered on the loopback address alone, and only to requests that name it so: a page from elsewhere cannot
+read it through the ranger's browser. `doors` keeps it so when devices come in from other machines, and stands before
+`guard`, which asks for a session or a token once there are people.
 """
 
 import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 
@@ -27,16 +29,32 @@ from agent.alert import ALERT_SCHEMA, Alert, Heartbeat
 from agent.errors import ConfigError, StorageError
 from agent.signing import HEADER_BOOT, HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, HEADER_TIME
 from base_station import inbox
-from base_station.inbox import LARGEST_BODY, Answer, Inbox, iso, problem
+from base_station.accounts import Accounts
+from base_station.condition_routes import condition_router
+from base_station.doors import Doors
+from base_station.export_routes import export_router
+from base_station.fieldlog_routes import fieldlog_router
+from base_station.guard import Guard
+from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
+from base_station.incident_routes import incident_router
+from base_station.incidents import Rules
+from base_station.metrics import metrics_router
 from base_station.picture import png
+from base_station.problems import READING, problem_answers
+from base_station.session_routes import session_router
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
+from base_station.verdict_routes import verdict_router
+from base_station.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
 SLOWEST_BODY_S = 20.0
 """A body that takes longer holds a connection for nothing; phones on a bad link send 64 kB in less."""
 
+SLOWEST_CLIP_S = 240.0
+
 _LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
+_OPEN_DOORS = (("POST", "/v1/session"), ("GET", "/v1/openapi.json"))
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -62,6 +80,7 @@ class AlertOut(BaseModel):
     latitude: float | None
     longitude: float | None
     log_mel_url: str | None = Field(description="Path of the picture of what the model saw.")
+    clip_url: str | None = Field(description="Path of its sound, a WAV of at most 10 s, where the device keeps clips.")
 
 
 class AlertsOut(BaseModel):
@@ -111,23 +130,22 @@ class HealthOut(BaseModel):
     station_utc: str
 
 
-class ProblemOut(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    field: str | None = Field(default=None, description="Which part of the request is wrong.")
-
-
-def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> FastAPI:
+def build_api(
+    store: Store,
+    incoming: Inbox,
+    now: Callable[[], datetime],
+    rules: Rules | None = None,
+    *,
+    exposed: bool = False,
+) -> FastAPI:
     """Return the API as an ASGI application.
 
     Args:
         store: the database.
         incoming: takes what devices send.
         now: station time, UTC.
+        rules: when alerts are one incident; the usual ones by default.
+        exposed: whether devices on other machines may send; nobody else is answered there.
     """
     app = _Api(
         title="Curupira base station",
@@ -137,10 +155,26 @@ def build_api(store: Store, incoming: Inbox, now: Callable[[], datetime]) -> Fas
         docs_url=None,  # its page loads scripts from the internet, and the post has none
         redoc_url=None,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
+    accounts = Accounts(store.database)
+    app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(Guard, accounts=accounts, now=now, open_doors=_OPEN_DOORS)
+    # the last one stands before the others: who comes from elsewhere never gets as far as the guard
+    if exposed:
+        app.add_middleware(Doors, is_device_path=is_device_path, names=_LOOPBACK_NAMES)
+    else:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)
+    usual = rules or Rules()
+    trust = Verdicts(store).trust
+    app.include_router(incident_router(store, now, lambda: replace(usual, trust=trust(usual.trust))))
+    app.include_router(verdict_router(store, now))
+    app.include_router(condition_router(store))
+    app.include_router(fieldlog_router(store))
+    app.include_router(export_router(store))
+    app.include_router(session_router(accounts, now))
+    app.include_router(metrics_router(store, now))
     _add_rest(app)
     return app
 
@@ -169,6 +203,26 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         whole = inbox.Request(path=path, headers=request.headers, body=body)
         return _response(await run_in_threadpool(incoming.take, whole, now()))
 
+    async def post_clip(request: Request, alert_id: str) -> Response:
+        """Take the sound of an alert; a bad link needs minutes for it."""
+        body = await _bounded_body(request, LARGEST_BODY[inbox.CLIPS], SLOWEST_CLIP_S)
+        if isinstance(body, Answer):
+            return _response(body)
+        whole = inbox.Request(path=inbox.CLIPS + alert_id, headers=request.headers, body=body)
+        return _response(await run_in_threadpool(incoming.take, whole, now()))
+
+    app.add_api_route(
+        inbox.CLIPS + "{alert_id}",
+        post_clip,
+        methods=["POST"],
+        name="Send the sound of an alert",
+        summary="Send the sound of an alert, after its receipt",
+        description="Signed; a WAV of one channel, 16 bits, 16 kHz, at most 10 s; see docs/protocol.md.",
+        operation_id="v1_clips_post",
+        response_class=JSONResponse,
+        responses=_post_answers(inbox.CLIPS),
+        openapi_extra=_post_schema({"type": "string", "format": "binary"}, "audio/wav"),
+    )
     for path, title, schema in (
         (inbox.ALERTS, "Send one revision of an alert", _reference("Alert")),
         (inbox.HEARTBEATS, "Send a heartbeat", _reference("Heartbeat")),
@@ -189,22 +243,24 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
 
 
 def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
-    @app.get("/v1/alerts", summary="List events, newest arrival first", responses=_PROBLEMS)
+    @app.get("/v1/alerts", summary="List events, newest arrival first", responses=READING)
     def alerts(
         before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Only older arrivals.")] = None,
         limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
         label: Annotated[str | None, Query(max_length=32)] = None,
         device: Annotated[str | None, Query(max_length=63)] = None,
     ) -> AlertsOut:
-        events = store.events(before=before, limit=limit, label=label, device_id=device)
+        events = store.events(
+            before=before, limit=limit, label=label and _plain(label), device_id=device and _plain(device)
+        )
         more = len(events) == limit
         return AlertsOut(
             alerts=[AlertOut(**_alert(event)) for event in events], before=events[-1].seq if more else None
         )
 
-    @app.get("/v1/alerts/{alert_id}", summary="One event with its revisions", responses=_PROBLEMS)
+    @app.get("/v1/alerts/{alert_id}", summary="One event with its revisions", responses=READING)
     def alert(alert_id: str) -> AlertWholeOut:
-        event = store.event(alert_id)
+        event = store.event(_plain(alert_id))
         if event is None:
             raise HTTPException(404, f"no alert {alert_id[:40]!r} here")
         revisions = [
@@ -217,23 +273,40 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         "/v1/alerts/{alert_id}/log-mel.png",
         summary="What the model saw, time to the right, frequency up",
         response_class=Response,
-        responses={**_PROBLEMS, 200: {"content": {"image/png": {}}}},
+        responses={**READING, 200: {"content": {"image/png": {}}}},
     )
     def log_mel(alert_id: str, revision: Annotated[int, Query(ge=0, le=1000)] = 0) -> Response:
-        image = store.log_mel(alert_id, revision)
+        image = store.log_mel(_plain(alert_id), revision)
         if image is None:
             raise HTTPException(404, f"no picture with alert {alert_id[:40]!r} revision {revision}")
         # a revision never changes, so neither does its picture
         return Response(png(image), media_type="image/png", headers={"Cache-Control": "private, max-age=604800"})
 
-    @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=_PROBLEMS)
+    @app.get(
+        "/v1/alerts/{alert_id}/clip.wav",
+        summary="What was heard, where the device keeps clips",
+        response_class=Response,
+        responses={**READING, 200: {"content": {"audio/wav": {}}}},
+    )
+    def clip(alert_id: str) -> Response:
+        sound = store.clip(_plain(alert_id))
+        if sound is None:
+            raise HTTPException(404, f"no clip with alert {alert_id[:40]!r}")
+        return Response(sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=604800"})
+
+    @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=READING)
     def devices() -> DevicesOut:
         return DevicesOut(devices=[_device(device) for device in store.devices()])
 
-    @app.get("/healthz", summary="Is the station working?", responses=_PROBLEMS)
+    @app.get("/healthz", summary="Is the station working?", responses=READING)
     def healthz() -> HealthOut:
         store.marker()
         return HealthOut(status="ok", version=VERSION, alert_schema=ALERT_SCHEMA, station_utc=iso(now()))
+
+
+def _plain(name: str) -> str:
+    """Return a name as a database can look for it: PostgreSQL takes no zero byte, and no name has one."""
+    return name.replace("\0", "\ufffd")
 
 
 def _add_rest(app: FastAPI) -> None:
@@ -275,7 +348,7 @@ def _answer_errors(app: FastAPI) -> None:
         return _response(problem(503, "station not in order", "the station is not in order; its log has the reason"))
 
 
-async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
+async def _bounded_body(request: Request, largest: int, slowest_s: float = SLOWEST_BODY_S) -> bytes | Answer:
     """Return the body, or the answer to one that is too large or too slow; never more than `largest` is kept."""
     too_large = problem(413, "too large", f"the body has more than {largest} bytes")
     promised = request.headers.get("content-length", "0")
@@ -283,13 +356,13 @@ async def _bounded_body(request: Request, largest: int) -> bytes | Answer:
         return too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(SLOWEST_BODY_S):
+        async with asyncio.timeout(slowest_s):
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
                     return too_large
     except TimeoutError:
-        return problem(408, "too slow", f"the body did not come within {SLOWEST_BODY_S:.0f} s")
+        return problem(408, "too slow", f"the body did not come within {slowest_s:.0f} s")
     except ClientDisconnect:
         return problem(400, "cut off", "the body broke off")
     return bytes(body)
@@ -306,12 +379,14 @@ def _alert(event: AlertEvent) -> dict[str, Any]:
     fields = asdict(event)
     del fields["onset"]
     carrier = fields.pop("log_mel_revision")
+    has_clip = fields.pop("has_clip")
     return {
         **fields,
         "received_utc": iso(event.received_utc),
         "onset_utc": iso(event.onset.utc),
         "onset_from": event.onset.source,
         "log_mel_url": None if carrier is None else f"/v1/alerts/{event.alert_id}/log-mel.png?revision={carrier}",
+        "clip_url": f"/v1/alerts/{event.alert_id}/clip.wav" if has_clip else None,
     }
 
 
@@ -360,17 +435,12 @@ def _documented(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _problem_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
-
-
 def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     counter = _documented(
         "The counter was used before; answer the challenge.",
         _answer_schema("counter", nonce="string", highest="integer"),
     )
-    problems = _problem_answers(400, 401, 403, 408, 413, 503)
+    problems = problem_answers(400, 401, 403, 408, 413, 503)
     if path == inbox.CHALLENGE:
         reopened = _documented("Go on from the counter after `highest`.", _answer_schema("reopened", highest="integer"))
         return {**problems, 200: reopened, 409: counter}
@@ -385,14 +455,11 @@ def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     return answers if path == inbox.HEARTBEATS else {**answers, 201: _documented("It is on disk.", receipt)}
 
 
-def _post_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def _post_schema(schema: dict[str, Any], content_type: str = "application/json") -> dict[str, Any]:
     headers = (HEADER_DEVICE, HEADER_BOOT, HEADER_COUNTER, HEADER_TIME, HEADER_SIGNATURE)
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": True, "content": {content_type: {"schema": schema}}},
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
         ],
     }
-
-
-_PROBLEMS = _problem_answers(404, 422, 503)

@@ -19,6 +19,7 @@ from agent.alert import (
     Alert,
     Heartbeat,
 )
+from agent.clip import LARGEST_CLIP_BYTES, check_wav
 from agent.errors import FieldError
 from agent.fields import Fields, shown
 from agent.signing import HEADER_SIGNATURE, RequestSeal, request_is_signed, sign_answer
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 ALERTS = "/v1/alerts"
 HEARTBEATS = "/v1/heartbeats"
 CHALLENGE = "/v1/challenge"
+CLIPS = "/v1/clips/"
+"""Followed by the id of the alert."""
 
 ANSWER_SCHEMA = 1
 LARGEST_CHALLENGE_BYTES = 1024
@@ -37,8 +40,18 @@ LARGEST_BODY = {
     ALERTS: LARGEST_ALERT_BYTES,
     HEARTBEATS: LARGEST_HEARTBEAT_BYTES,
     CHALLENGE: LARGEST_CHALLENGE_BYTES,
+    CLIPS: LARGEST_CLIP_BYTES,
 }
 """Bytes that each kind of request may have; more is never read."""
+
+
+def is_device_path(path: str) -> bool:
+    """Say whether devices post there: to these paths, and to one clip below `CLIPS`."""
+    if path.startswith(CLIPS):
+        alert_id = path.removeprefix(CLIPS)
+        return alert_id != "" and "/" not in alert_id
+    return path in LARGEST_BODY
+
 
 _OLDEST_NEWS = timedelta(days=365)
 _FROM_THE_FUTURE = timedelta(hours=1)
@@ -100,13 +113,14 @@ class Inbox:
             seal = RequestSeal.parse(request.headers)
         except FieldError as error:
             return problem(401, "not signed", str(error), field=error.key)
-        device = self._store.device(seal.device_id)
-        key = self._keys.open(self._keys.dummy if device is None else device.sealed_key)
+        lock = self._store.lock_of(seal.device_id)
+        sealed, revoked_utc = lock or (self._keys.dummy, None)
+        key = self._keys.open(sealed)
         signed = request_is_signed(key, "POST", request.path, request.body, seal)
-        if device is None or not signed:
+        if lock is None or not signed:
             log.warning("request of %s not taken: unknown device or wrong signature", seal.device_id)
             return problem(401, "not known", "unknown device, or the signature does not fit its key")
-        if device.revoked_utc is not None:
+        if revoked_utc is not None:
             log.warning("request of %s not taken: revoked", seal.device_id)
             return problem(403, "revoked", f"device {seal.device_id} was revoked")
         return _Visit(self._store, key, seal, now_utc).answer(request)
@@ -129,9 +143,11 @@ class _Visit:
 
     def answer(self, request: Request) -> Answer:
         """Return the answer; FieldErrors end here."""
-        take = {ALERTS: self._alert, HEARTBEATS: self._heartbeat, CHALLENGE: self._challenge}[request.path]
+        takes = {ALERTS: self._alert, HEARTBEATS: self._heartbeat, CHALLENGE: self._challenge}
         try:
-            return take(request.body)
+            if request.path.startswith(CLIPS):
+                return self._clip(request.path.removeprefix(CLIPS), request.body)
+            return takes[request.path](request.body)
         except FieldError as error:
             if self._store.note_contact(self._contact) is Kept.STALE:
                 return self._counter()
@@ -154,6 +170,23 @@ class _Visit:
             return self._refused(name, "alert_id: another alert revision has this name already")
         if kept is Kept.NEW:
             log.info("alert %s revision %d of %s: %s", alert.alert_id, alert.revision, alert.device_id, alert.label)
+        return self._signed(201 if kept is Kept.NEW else 200, "receipt", {**name, **self._station_utc()})
+
+    def _clip(self, alert_id: str, body: bytes) -> Answer:
+        name = {"clip": alert_id}
+        try:
+            check_wav(body)
+        except FieldError as error:
+            if self._store.note_contact(self._contact) is Kept.STALE:
+                return self._counter()
+            return self._refused(name, _short(error))
+        kept = self._store.keep_clip(self._contact, alert_id, body)
+        if kept is Kept.STALE:
+            return self._counter()
+        if kept is None:
+            return self._refused(name, "no alert of this device has that id")
+        if kept is Kept.CLASH:
+            return self._refused(name, "another clip is here already")
         return self._signed(201 if kept is Kept.NEW else 200, "receipt", {**name, **self._station_utc()})
 
     def _heartbeat(self, body: bytes) -> Answer:

@@ -225,10 +225,15 @@ class _Card:
                     _text("p", words.place(event.latitude, event.longitude), "place")
             if image is not None:
                 _spectrogram(event, image)
+            self._clip = Element("audio").classes("clip").props("controls preload=none")
+            self._clip.set_visibility(False)
 
     def update(self, event: AlertEvent, now: datetime) -> None:
         """Write what may have changed; NiceGUI sends only what has."""
         self._state.set_text(words.progress(event))
+        if event.has_clip and not self._clip.visible:  # it follows the alert, by a minute or an hour
+            self._clip.props["src"] = f"/v1/alerts/{event.alert_id}/clip.wav"
+            self._clip.set_visibility(True)
         self._state.classes(add=event.state, remove="closed" if event.state == "open" else "open")
         self._time.set_text(words.local_time(event.onset.utc, now, None))
         self._ago.set_text(words.ago(event.onset.utc, now))

@@ -1,4 +1,4 @@
-"""The running station: API and page in one process, until it is told to stop."""
+"""The running station: API and page in one process, until it is told to stop; over TLS once `init` has been run."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,22 @@ from datetime import datetime
 
 import uvicorn
 
+from agent.errors import ConfigError
 from base_station.api import build_api
+from base_station.authority import renew, server_file
+from base_station.config import read_config
+from base_station.deliver import Postman
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
+from base_station.notify_rules import open_channels
 from base_station.page import add_page
 from base_station.settings import Settings, page_url
 from base_station.store import Store
+from base_station.watch import Watch, process_name, ticking
 
+log = logging.getLogger(__name__)
+
+_CARE_EVERY_S = 3600.0
 LONGEST_STOP_S = 1
 """Whole seconds that requests in flight get when the station stops; open pages are let go then."""
 
@@ -34,22 +43,41 @@ def serve(
     Raises:
         ConfigError: the database or the station's key cannot be used.
     """
+    told = read_config(settings.data)
     with contextlib.closing(Store(settings.database_url)) as store:
         keys = open_ring(settings.key_file, make=not store.devices())
-        app = build_api(store, Inbox(store, keys), now)
+        if settings.tls:
+            renew(settings.tls_folder, now())
+        app = build_api(store, Inbox(store, keys), now, told.rules, exposed=settings.exposed)
         add_page(app, store, now)
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        certificate = server_file(settings.tls_folder) if settings.tls else None
         config = uvicorn.Config(
             app,
+            ssl_certfile=certificate,
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=LONGEST_STOP_S,
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
-        url = page_url(settings.host, listening.getsockname()[1])
-        _Server(config, lambda: on_ready(url)).run(sockets=[listening])
+        url = page_url(settings, listening.getsockname()[1])
+        postman = Postman(store.database, open_channels(told.ways), now, process_name())
+        with ticking(Watch(store, told, now)), ticking(postman):
+            _Server(config, lambda: on_ready(url), lambda: _renew(settings, config, now())).run(sockets=[listening])
+
+
+def _renew(settings: Settings, config: uvicorn.Config, now: datetime) -> None:
+    """Take a new certificate into use, whoever made it: connections from now on get it."""
+    if config.ssl is None:
+        return
+    try:
+        if renew(settings.tls_folder, now):
+            log.info("the server's certificate was renewed")
+        config.ssl.load_cert_chain(server_file(settings.tls_folder))
+    except (ConfigError, OSError) as error:
+        log.error("the server's certificate cannot be renewed: %s; tried again in an hour", error)  # noqa: TRY400
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -59,14 +87,22 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready."""
+    """A server that says when it is ready, and sees to its certificate every hour."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], hourly: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._hourly = hourly
+        self._care: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         if self.started:
+            self._care = asyncio.create_task(self._take_care())
             self._on_ready()
+
+    async def _take_care(self) -> None:
+        while True:
+            await asyncio.sleep(_CARE_EVERY_S)
+            self._hourly()

@@ -1,187 +1,40 @@
-"""What the station keeps, and its promises: an acknowledged alert is on disk, and none is ever changed.
+"""What devices send and how they are, and the promises about it: an acknowledged alert is on disk, none is changed.
 
-Tables: `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per
-event, in the order of arrival) with its `revisions` (append-only), `blobs` (pictures, apart from the rows that
-lists read), `heartbeats` (a short history), `nonces` (challenges that wait). Nothing that another process of the
-same station needs lives in memory: the database is the only meeting place.
+Nothing that another process of the same station needs lives in memory: the database is the only meeting place
+(`database`, `tables`).
 """
 
 import base64
 import hashlib
 import json
 import secrets
-import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Connection,
-    DateTime,
-    Dialect,
-    Engine,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, ColumnElement, Connection, Row, Select, case, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from agent.alert import Alert, Heartbeat, LogMelImage
-from agent.errors import ConfigError, StorageError
+from base_station import tables
+from base_station.database import Database
 
-STORE_SCHEMA = 1
 LARGEST_PAGE = 500
 NONCE_LIFE_S = 300.0
 NONCES_PER_DEVICE = 8
 HEARTBEATS_PER_DEVICE = 300
 """At one in five minutes, a day."""
+_TIDY_EVERY = 10
+"""Of so many requests one looks whether there are more."""
 
-_LOG_MEL = "log_mel"
-_BUSY_MS = 5_000
-
-
-class _Utc(TypeDecorator[datetime]):
-    """Aware times outside, UTC without a zone in the database: SQLite has no zones."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        del dialect
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        del dialect
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-_metadata = MetaData()
-
-_meta = Table(
-    "meta",
-    _metadata,
-    Column("name", String(32), primary_key=True),
-    Column("value", String(64), nullable=False),
-)
-
-_devices = Table(
-    "devices",
-    _metadata,
-    Column("device_id", String(63), primary_key=True),
-    Column("sealed_key", LargeBinary, nullable=False),
-    Column("added_utc", _Utc, nullable=False),
-    Column("revoked_utc", _Utc),
-)
-
-_contacts = Table(
-    "contacts",
-    _metadata,
-    Column("device_id", String(63), ForeignKey("devices.device_id"), primary_key=True),
-    Column("highest_counter", BigInteger, nullable=False),
-    Column("boot_id", String(64)),
-    Column("last_contact_utc", _Utc),
-    Column("clock_offset_s", Float),
-    Column("heartbeat_utc", _Utc),
-    Column("heartbeat", Text),
-)
-
-_SEQ = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
-
-_alerts = Table(
-    "alerts",
-    _metadata,
-    Column("seq", _SEQ, primary_key=True, autoincrement=True),
-    Column("alert_id", String(36), nullable=False, unique=True),
-    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
-    Column("label", String(32), nullable=False),
-    Column("drill", Boolean, nullable=False),
-    Column("received_utc", _Utc, nullable=False),
-    Index("alerts_by_device", "device_id", "seq"),
-    Index("alerts_by_label", "label", "seq"),
-    sqlite_autoincrement=True,
-)
-
-_revisions = Table(
-    "revisions",
-    _metadata,
-    Column("seq", _SEQ, primary_key=True, autoincrement=True),
-    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("received_utc", _Utc, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("score", Float, nullable=False),
-    Column("level_dbfs", Float, nullable=False),
-    Column("lasted_s", Float, nullable=False),
-    Column("onset_utc", _Utc, nullable=False),
-    Column("onset_from", String(16), nullable=False),
-    Column("latitude", Float),
-    Column("longitude", Float),
-    Column("has_log_mel", Boolean, nullable=False),
-    Column("body_sha256", LargeBinary(32), nullable=False),
-    Column("body", Text, nullable=False),  # last: lists never read it, and SQLite then skips its pages
-    UniqueConstraint("alert_id", "revision"),
-    sqlite_autoincrement=True,
-)
-
-_blobs = Table(
-    "blobs",
-    _metadata,
-    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), primary_key=True),
-    Column("revision", Integer, primary_key=True),
-    Column("kind", String(16), primary_key=True),
-    Column("data", LargeBinary, nullable=False),
-)
-
-_heartbeats = Table(
-    "heartbeats",
-    _metadata,
-    Column("seq", _SEQ, primary_key=True, autoincrement=True),
-    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
-    Column("received_utc", _Utc, nullable=False),
-    Column("body", Text, nullable=False),
-    Index("heartbeats_by_device", "device_id", "seq"),
-    sqlite_autoincrement=True,
-)
-
-_nonces = Table(
-    "nonces",
-    _metadata,
-    Column("seq", _SEQ, primary_key=True, autoincrement=True),
-    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
-    Column("nonce", String(64), nullable=False),
-    Column("expires_utc", _Utc, nullable=False),
-    Index("nonces_by_device", "device_id", "nonce"),
-    sqlite_autoincrement=True,
-)
+LOG_MEL = "log_mel"
+_CLIP = "clip"
 
 # all that lists need of a revision: everything but its body
-_LISTED = tuple(column for column in _revisions.c if column.name not in ("body", "body_sha256"))
+_LISTED = tuple(column for column in tables.revisions.c if column.name not in ("body", "body_sha256"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,6 +110,8 @@ class AlertEvent:
     longitude: float | None
     log_mel_revision: int | None
     """Which revision carries a picture."""
+    has_clip: bool = False
+    """Whether its sound is here."""
 
 
 class Kept(Enum):
@@ -275,50 +130,13 @@ class Store:
     """The database, for any number of threads and processes."""
 
     def __init__(self, url: URL) -> None:
-        """Open the database and make its tables if there are none.
-
-        Raises:
-            ConfigError: it cannot be opened, or a newer station made it.
-        """
-        self._engine = create_engine(url)
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        if self._is_sqlite:
-            _prepare_sqlite(self._engine)
-        self._writer = self._engine.execution_options(writing=True)
-        # SQLite lets one write at a time: a queue here is fairer than its own waiting by sleeps
-        self._turn: threading.Lock | nullcontext[None] = threading.Lock() if self._is_sqlite else nullcontext()
-        try:
-            _metadata.create_all(self._engine)
-            with self._write() as connection:
-                _check_schema(connection, url)
-        except (SQLAlchemyError, StorageError) as error:
-            self.close()
-            raise ConfigError(f"{url}: cannot open the database: {_cause(error)}") from error
-        except ConfigError:
-            self.close()
-            raise
+        """Open the database; ConfigError if it cannot be used."""
+        self.database = Database(url)
+        self._read, self._write = self.database.read, self.database.write
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """Yield a transaction that is on disk when the block ends; StorageError if it cannot be."""
-        try:
-            with self._turn, self._writer.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StorageError(f"database: {_cause(error)}") from error
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        """Yield a transaction for reading; StorageError if the database refuses."""
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StorageError(f"database: {_cause(error)}") from error
+        self.database.close()
 
     # devices
 
@@ -328,9 +146,9 @@ class Store:
             if _device_row(connection, device_id) is not None:
                 return False
             connection.execute(
-                insert(_devices).values(device_id=device_id, sealed_key=sealed_key, added_utc=now_utc),
+                insert(tables.devices).values(device_id=device_id, sealed_key=sealed_key, added_utc=now_utc),
             )
-            connection.execute(insert(_contacts).values(device_id=device_id, highest_counter=0))
+            connection.execute(insert(tables.contacts).values(device_id=device_id, highest_counter=0))
         return True
 
     def rotate_key(self, device_id: str, sealed_key: bytes) -> bool:
@@ -340,12 +158,14 @@ class Store:
         """
         with self._write() as connection:
             found = connection.execute(
-                update(_devices)
-                .where(_devices.c.device_id == device_id)
+                update(tables.devices)
+                .where(tables.devices.c.device_id == device_id)
                 .values(sealed_key=sealed_key, revoked_utc=None)
             )
-            connection.execute(update(_contacts).where(_contacts.c.device_id == device_id).values(highest_counter=0))
-            connection.execute(delete(_nonces).where(_nonces.c.device_id == device_id))
+            connection.execute(
+                update(tables.contacts).where(tables.contacts.c.device_id == device_id).values(highest_counter=0)
+            )
+            connection.execute(delete(tables.nonces).where(tables.nonces.c.device_id == device_id))
         return found.rowcount == 1
 
     def revoke_device(self, device_id: str, now_utc: datetime) -> bool:
@@ -356,7 +176,7 @@ class Store:
                 return False
             if row.revoked_utc is None:
                 connection.execute(
-                    update(_devices).where(_devices.c.device_id == device_id).values(revoked_utc=now_utc)
+                    update(tables.devices).where(tables.devices.c.device_id == device_id).values(revoked_utc=now_utc)
                 )
         return True
 
@@ -366,10 +186,18 @@ class Store:
             row = _device_row(connection, device_id)
         return None if row is None else _device(row)
 
+    def lock_of(self, device_id: str) -> tuple[bytes, datetime | None] | None:
+        """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
+        table = tables.devices.c
+        with self._read() as connection:
+            query = select(table.sealed_key, table.revoked_utc).where(table.device_id == device_id)
+            row = connection.execute(query).one_or_none()
+        return None if row is None else (row.sealed_key, row.revoked_utc)
+
     def devices(self) -> list[Device]:
         """Return all devices by name."""
         with self._read() as connection:
-            rows = connection.execute(_joined_devices().order_by(_devices.c.device_id)).all()
+            rows = connection.execute(_joined_devices().order_by(tables.devices.c.device_id)).all()
         return [_device(row) for row in rows]
 
     # what devices send
@@ -397,29 +225,83 @@ class Store:
                     known = _named(connection, alert)
             return Kept.SAME if known == (contact.device_id, digest) else Kept.CLASH
 
-    def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
-        """Keep a heartbeat as the latest, and in the short history."""
-        body = heartbeat.to_json().decode()
+    def keep_clip(self, contact: Contact, alert_id: str, body: bytes) -> Kept | None:
+        """Keep the sound of an alert; whatever is returned is on disk then.
+
+        Args:
+            contact: the request.
+            alert_id: of an alert of `contact.device_id`.
+            body: a WAV file.
+
+        Returns:
+            None where that device has no such alert.
+        """
         with self._write() as connection:
             if not _advance(connection, contact):
                 return Kept.STALE
+            owner = connection.execute(select(tables.alerts.c.device_id).where(tables.alerts.c.alert_id == alert_id))
+            if owner.scalar_one_or_none() != contact.device_id:
+                return None
+            known = _clip(connection, alert_id)
+            if known is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(
+                            insert(tables.blobs).values(alert_id=alert_id, revision=0, kind=_CLIP, data=body)
+                        )
+                    return Kept.NEW
+                except IntegrityError:  # another process was quicker
+                    known = _clip(connection, alert_id)
+            return Kept.SAME if known == body else Kept.CLASH
+
+    def clip(self, alert_id: str) -> bytes | None:
+        """Return the sound of an alert as a WAV file, or None."""
+        with self._read() as connection:
+            return _clip(connection, alert_id)
+
+    def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
+        """Keep a heartbeat as the latest, and in the short history."""
+        body = heartbeat.to_json().decode()
+        digest = heartbeat.model_digest
+        since = case(
+            (tables.contacts.c.model_digest == digest, tables.contacts.c.model_since_utc), else_=contact.at_utc
+        )
+        latest = {
+            "heartbeat_utc": contact.at_utc,
+            "heartbeat": body,
+            "model_digest": digest,
+            "model_since_utc": since,
+        }
+        with self._write() as connection:
+            if not _advance(connection, contact, latest):
+                return Kept.STALE
             connection.execute(
-                update(_contacts)
-                .where(_contacts.c.device_id == contact.device_id)
-                .values(heartbeat_utc=contact.at_utc, heartbeat=body)
+                insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
             )
-            connection.execute(
-                insert(_heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
-            )
-            mine = select(_heartbeats.c.seq).where(_heartbeats.c.device_id == contact.device_id)
-            oldest_kept = mine.order_by(_heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
-            connection.execute(
-                delete(_heartbeats).where(
-                    _heartbeats.c.device_id == contact.device_id,
-                    _heartbeats.c.seq < oldest_kept.scalar_subquery(),
-                )
-            )
+            self._count_hour(connection, contact, heartbeat)
+            if contact.counter % _TIDY_EVERY == 0:
+                _bound_heartbeats(connection, contact.device_id)
         return Kept.NEW
+
+    def _count_hour(self, connection: Connection, contact: Contact, heartbeat: Heartbeat) -> None:
+        """Add to the thin history of what a device hears in each hour."""
+        hours = tables.hours
+        upsert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+        one = upsert(hours).values(
+            device_id=contact.device_id,
+            begin_utc=contact.at_utc.replace(minute=0, second=0, microsecond=0),
+            n_beats=1,
+            level_sum=heartbeat.level_dbfs,
+        )
+        connection.execute(
+            one.on_conflict_do_update(
+                index_elements=[hours.c.device_id, hours.c.begin_utc],
+                set_={
+                    "n_beats": hours.c.n_beats + 1,
+                    "level_sum": hours.c.level_sum + heartbeat.level_dbfs,
+                },
+            )
+        )
 
     def note_contact(self, contact: Contact) -> Kept:
         """Use up the counter of a request that brought nothing to keep."""
@@ -430,15 +312,15 @@ class Store:
         """Return a challenge for one device, good once and for a while, and its highest counter so far."""
         nonce = secrets.token_hex(16)
         with self._write() as connection:
-            mine = _nonces.c.device_id == device_id
+            mine = tables.nonces.c.device_id == device_id
             connection.execute(
-                insert(_nonces).values(
+                insert(tables.nonces).values(
                     device_id=device_id, nonce=nonce, expires_utc=now_utc + timedelta(seconds=NONCE_LIFE_S)
                 )
             )
-            newest = select(_nonces.c.seq).where(mine).order_by(_nonces.c.seq.desc())
+            newest = select(tables.nonces.c.seq).where(mine).order_by(tables.nonces.c.seq.desc())
             oldest_kept = newest.offset(NONCES_PER_DEVICE - 1).limit(1)
-            connection.execute(delete(_nonces).where(mine, _nonces.c.seq < oldest_kept.scalar_subquery()))
+            connection.execute(delete(tables.nonces).where(mine, tables.nonces.c.seq < oldest_kept.scalar_subquery()))
             return nonce, _highest(connection, device_id)
 
     def use_nonce(self, contact: Contact, nonce: str) -> int | None:
@@ -449,16 +331,16 @@ class Store:
         """
         with self._write() as connection:
             used = connection.execute(
-                delete(_nonces).where(
-                    _nonces.c.device_id == contact.device_id,
-                    _nonces.c.nonce == nonce,
-                    _nonces.c.expires_utc >= contact.at_utc,
+                delete(tables.nonces).where(
+                    tables.nonces.c.device_id == contact.device_id,
+                    tables.nonces.c.nonce == nonce,
+                    tables.nonces.c.expires_utc >= contact.at_utc,
                 )
             )
             if used.rowcount != 1:
                 return None
             connection.execute(
-                update(_contacts).where(_contacts.c.device_id == contact.device_id).values(_spoke(contact))
+                update(tables.contacts).where(tables.contacts.c.device_id == contact.device_id).values(_spoke(contact))
             )
             return _highest(connection, contact.device_id)
 
@@ -475,34 +357,46 @@ class Store:
             label: only of this label.
             device_id: only of this device.
         """
-        query = select(_alerts).order_by(_alerts.c.seq.desc()).limit(min(limit, LARGEST_PAGE))
+        query = select(tables.alerts).order_by(tables.alerts.c.seq.desc()).limit(min(limit, LARGEST_PAGE))
         if before is not None:
-            query = query.where(_alerts.c.seq < before)
+            query = query.where(tables.alerts.c.seq < before)
         if label is not None:
-            query = query.where(_alerts.c.label == label)
+            query = query.where(tables.alerts.c.label == label)
         if device_id is not None:
-            query = query.where(_alerts.c.device_id == device_id)
+            query = query.where(tables.alerts.c.device_id == device_id)
         with self._read() as connection:
             heads = connection.execute(query).all()
-            revisions = _revisions_of(connection, [head.alert_id for head in heads])
-        return [_event(head, revisions[head.alert_id]) for head in heads]
+            ids = [head.alert_id for head in heads]
+            revisions, clips = _revisions_of(connection, ids), _with_clip(connection, ids)
+        return [_event(head, revisions[head.alert_id], has_clip=head.alert_id in clips) for head in heads]
 
     def event(self, alert_id: str) -> AlertEvent | None:
         """Return one event, or None."""
         with self._read() as connection:
-            head = connection.execute(select(_alerts).where(_alerts.c.alert_id == alert_id)).one_or_none()
+            head = connection.execute(select(tables.alerts).where(tables.alerts.c.alert_id == alert_id)).one_or_none()
             if head is None:
                 return None
-            revisions = _revisions_of(connection, [alert_id])
-        return _event(head, revisions[alert_id])
+            revisions, clips = _revisions_of(connection, [alert_id]), _with_clip(connection, [alert_id])
+        return _event(head, revisions[alert_id], has_clip=bool(clips))
+
+    def events_of(self, alert_ids: Sequence[str]) -> list[AlertEvent]:
+        """Return events by their ids, in the order of arrival; those that are not here are left out."""
+        events: list[AlertEvent] = []
+        for begin in range(0, len(alert_ids), LARGEST_PAGE):  # SQLite bounds the variables of a statement
+            some = alert_ids[begin : begin + LARGEST_PAGE]
+            with self._read() as connection:
+                heads = connection.execute(select(tables.alerts).where(tables.alerts.c.alert_id.in_(some))).all()
+                revisions, clips = _revisions_of(connection, some), _with_clip(connection, some)
+            events += [_event(head, revisions[head.alert_id], has_clip=head.alert_id in clips) for head in heads]
+        return sorted(events, key=lambda event: event.seq)
 
     def documents(self, alert_id: str) -> list[tuple[datetime, bytes]]:
         """Return the revisions of an event as they came, each with the station time of its arrival."""
         query = (
-            select(_revisions.c.received_utc, _revisions.c.body, _blobs.c.data)
-            .outerjoin(_blobs, _same_revision() & (_blobs.c.kind == _LOG_MEL))
-            .where(_revisions.c.alert_id == alert_id)
-            .order_by(_revisions.c.revision)
+            select(tables.revisions.c.received_utc, tables.revisions.c.body, tables.blobs.c.data)
+            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == LOG_MEL))
+            .where(tables.revisions.c.alert_id == alert_id)
+            .order_by(tables.revisions.c.revision)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
@@ -511,9 +405,9 @@ class Store:
     def document(self, alert_id: str, revision: int) -> bytes | None:
         """Return one revision as it came, or None."""
         query = (
-            select(_revisions.c.body, _blobs.c.data)
-            .outerjoin(_blobs, _same_revision() & (_blobs.c.kind == _LOG_MEL))
-            .where(_revisions.c.alert_id == alert_id, _revisions.c.revision == revision)
+            select(tables.revisions.c.body, tables.blobs.c.data)
+            .outerjoin(tables.blobs, _same_revision() & (tables.blobs.c.kind == LOG_MEL))
+            .where(tables.revisions.c.alert_id == alert_id, tables.revisions.c.revision == revision)
         )
         with self._read() as connection:
             row = connection.execute(query).one_or_none()
@@ -524,52 +418,32 @@ class Store:
         body = self.document(alert_id, revision)
         return None if body is None else Alert.from_json(body).log_mel
 
+    def oldest_onset_since(self, received_utc: datetime) -> datetime | None:
+        """Return the earliest onset among what arrived since then, None if nothing did."""
+        revisions = tables.revisions.c
+        with self._read() as connection:
+            query = select(func.min(revisions.onset_utc)).where(revisions.received_utc >= received_utc)
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
     def marker(self) -> int:
         """Return a number that changes whenever an alert revision has come, from whichever process."""
         with self._read() as connection:
-            newest = connection.execute(select(func.max(_revisions.c.seq))).scalar_one()
+            newest = connection.execute(select(func.max(tables.revisions.c.seq))).scalar_one()
         return int(newest or 0)
 
 
-def _prepare_sqlite(engine: Engine) -> None:
-    """Let transactions begin where this code says, and let a commit mean that the disk has it."""
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # else the driver begins late, and two writers can deadlock
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("writing", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
-def _check_schema(connection: Connection, url: URL) -> None:
-    """Write the schema version into a new database, and refuse one that this code does not know."""
-    found = connection.execute(select(_meta.c.value).where(_meta.c.name == "schema")).scalar_one_or_none()
-    if found is None:
-        connection.execute(insert(_meta).values(name="schema", value=str(STORE_SCHEMA)))
-    elif found != str(STORE_SCHEMA):
-        raise ConfigError(
-            f"{url}: has schema {found}, this version of the station knows {STORE_SCHEMA}; use the version that made it"
-        )
-
-
-def _cause(error: Exception) -> str:
-    """Return an error of the database in one line, without the statement and its values."""
-    original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split())[:200]
-
-
 def _joined_devices() -> Select[Any]:
-    others = [column for column in _contacts.c if column.name != "device_id"]
-    return select(*_devices.c, *others).join(_contacts, _contacts.c.device_id == _devices.c.device_id)
+    others = [column for column in tables.contacts.c if column.name != "device_id"]
+    return select(*tables.devices.c, *others).join(
+        tables.contacts, tables.contacts.c.device_id == tables.devices.c.device_id
+    )
 
 
 def _device_row(connection: Connection, device_id: str) -> Row[Any] | None:
-    row: Row[Any] | None = connection.execute(_joined_devices().where(_devices.c.device_id == device_id)).one_or_none()
+    row: Row[Any] | None = connection.execute(
+        _joined_devices().where(tables.devices.c.device_id == device_id)
+    ).one_or_none()
     return row
 
 
@@ -597,16 +471,28 @@ def _spoke(contact: Contact) -> dict[str, object]:
 
 
 def _highest(connection: Connection, device_id: str) -> int:
-    query = select(_contacts.c.highest_counter).where(_contacts.c.device_id == device_id)
+    query = select(tables.contacts.c.highest_counter).where(tables.contacts.c.device_id == device_id)
     return int(connection.execute(query).scalar_one())
 
 
-def _advance(connection: Connection, contact: Contact) -> bool:
+def _bound_heartbeats(connection: Connection, device_id: str) -> None:
+    """Let go the oldest of a device's heartbeats."""
+    mine = select(tables.heartbeats.c.seq).where(tables.heartbeats.c.device_id == device_id)
+    oldest_kept = mine.order_by(tables.heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
+    connection.execute(
+        delete(tables.heartbeats).where(
+            tables.heartbeats.c.device_id == device_id,
+            tables.heartbeats.c.seq < oldest_kept.scalar_subquery(),
+        )
+    )
+
+
+def _advance(connection: Connection, contact: Contact, more: Mapping[str, object] | None = None) -> bool:
     """Take the counter if it is larger than every one before; one statement, so that two cannot both take it."""
     taken = connection.execute(
-        update(_contacts)
-        .where(_contacts.c.device_id == contact.device_id, _contacts.c.highest_counter < contact.counter)
-        .values(highest_counter=contact.counter, **_spoke(contact))
+        update(tables.contacts)
+        .where(tables.contacts.c.device_id == contact.device_id, tables.contacts.c.highest_counter < contact.counter)
+        .values(highest_counter=contact.counter, **_spoke(contact), **(more or {}))
     )
     return taken.rowcount == 1
 
@@ -614,11 +500,11 @@ def _advance(connection: Connection, contact: Contact) -> bool:
 def _named(connection: Connection, alert: Alert) -> tuple[str, bytes | None] | None:
     """Return whose this alert id is and the digest of this revision, None in their place where there is none."""
     owner = connection.execute(
-        select(_alerts.c.device_id).where(_alerts.c.alert_id == alert.alert_id)
+        select(tables.alerts.c.device_id).where(tables.alerts.c.alert_id == alert.alert_id)
     ).scalar_one_or_none()
     digest = connection.execute(
-        select(_revisions.c.body_sha256).where(
-            _revisions.c.alert_id == alert.alert_id, _revisions.c.revision == alert.revision
+        select(tables.revisions.c.body_sha256).where(
+            tables.revisions.c.alert_id == alert.alert_id, tables.revisions.c.revision == alert.revision
         )
     ).scalar_one_or_none()
     # an id belongs to the device that used it first, so that no other can close its alert
@@ -629,10 +515,12 @@ def _insert_alert(
     connection: Connection, contact: Contact, alert: Alert, body: bytes, digest: bytes, onset: Onset
 ) -> None:
     document, picture = _split(body)
-    known = connection.execute(select(_alerts.c.seq).where(_alerts.c.alert_id == alert.alert_id)).scalar_one_or_none()
+    known = connection.execute(
+        select(tables.alerts.c.seq).where(tables.alerts.c.alert_id == alert.alert_id)
+    ).scalar_one_or_none()
     if known is None:
         connection.execute(
-            insert(_alerts).values(
+            insert(tables.alerts).values(
                 alert_id=alert.alert_id,
                 device_id=alert.device_id,
                 label=alert.label,
@@ -641,7 +529,7 @@ def _insert_alert(
             )
         )
     connection.execute(
-        insert(_revisions).values(
+        insert(tables.revisions).values(
             alert_id=alert.alert_id,
             revision=alert.revision,
             received_utc=contact.at_utc,
@@ -660,7 +548,7 @@ def _insert_alert(
     )
     if picture is not None:
         connection.execute(
-            insert(_blobs).values(alert_id=alert.alert_id, revision=alert.revision, kind=_LOG_MEL, data=picture)
+            insert(tables.blobs).values(alert_id=alert.alert_id, revision=alert.revision, kind=LOG_MEL, data=picture)
         )
 
 
@@ -682,18 +570,32 @@ def _joined(document: str, picture: bytes | None) -> bytes:
 
 
 def _same_revision() -> ColumnElement[bool]:
-    return (_blobs.c.alert_id == _revisions.c.alert_id) & (_blobs.c.revision == _revisions.c.revision)
+    return (tables.blobs.c.alert_id == tables.revisions.c.alert_id) & (
+        tables.blobs.c.revision == tables.revisions.c.revision
+    )
 
 
 def _revisions_of(connection: Connection, alert_ids: Sequence[str]) -> Mapping[str, list[Row[Any]]]:
     found: dict[str, list[Row[Any]]] = {alert_id: [] for alert_id in alert_ids}
-    query = select(*_LISTED).where(_revisions.c.alert_id.in_(alert_ids)).order_by(_revisions.c.revision)
+    query = select(*_LISTED).where(tables.revisions.c.alert_id.in_(alert_ids)).order_by(tables.revisions.c.revision)
     for row in connection.execute(query):
         found[row.alert_id].append(row)
     return found
 
 
-def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
+def _clip(connection: Connection, alert_id: str) -> bytes | None:
+    query = select(tables.blobs.c.data).where(tables.blobs.c.alert_id == alert_id, tables.blobs.c.kind == _CLIP)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _with_clip(connection: Connection, alert_ids: Sequence[str]) -> set[str]:
+    if not alert_ids:
+        return set()
+    query = select(tables.blobs.c.alert_id).where(tables.blobs.c.alert_id.in_(alert_ids), tables.blobs.c.kind == _CLIP)
+    return set(connection.execute(query).scalars())
+
+
+def _event(head: Row[Any], revisions: Sequence[Row[Any]], *, has_clip: bool) -> AlertEvent:
     first, latest = revisions[0], revisions[-1]
     pictures = [row.revision for row in revisions if row.has_log_mel]
     return AlertEvent(
@@ -712,4 +614,5 @@ def _event(head: Row[Any], revisions: Sequence[Row[Any]]) -> AlertEvent:
         latitude=latest.latitude,
         longitude=latest.longitude,
         log_mel_revision=pictures[0] if pictures else None,
+        has_clip=has_clip,
     )

@@ -9,7 +9,9 @@ from datetime import datetime, tzinfo
 from base_station.store import AlertEvent, Device
 
 SILENT_AFTER_S = 1800.0
-"""A device that has not called for so long is in trouble: it should every few minutes."""
+"""A device that has not called for so long is in trouble: it should every few minutes..."""
+SILENT_BEATS = 3.0
+"""...unless it said that it would call less often, to save power: then so many of its own intervals."""
 FRESH_S = 900.0
 """An event that began, or came, within this time leads the page."""
 LATE_S = 300.0
@@ -20,6 +22,7 @@ LOW_BATTERY_PERCENT = 15.0
 CLOCK_OFF_S = 120.0
 
 _STATES = {
+    "battery_unknown": "its battery says nothing any more",
     "capture_failed": "microphone failed",
     "clipping": "too loud, the sound is cut off",
     "constant": "microphone stuck: always the same value",
@@ -161,7 +164,7 @@ def _troubles(device: Device, now: datetime) -> list[str]:
     beat = device.heartbeat
     if device.last_contact_utc is not None:
         silent_s = (now - device.last_contact_utc).total_seconds()
-        if silent_s > SILENT_AFTER_S:
+        if silent_s > max(SILENT_AFTER_S, SILENT_BEATS * (beat.heartbeat_s if beat else 0.0)):
             troubles.append(f"silent for {span(silent_s)}")
     if beat is None:
         return troubles

@@ -10,6 +10,6 @@ pin() {
 }
 pin agent
 pin pytest --group pytest
-pin run --extra deploy --extra audio
+pin run --extra deploy --extra audio --extra postgres
 pin dev --all-extras --group dev
 pin fuzz --group fuzz

@@ -1,11 +1,14 @@
-"""`python -m deploy`: run. Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use."""
+"""`python -m deploy`: run, bundle, provision, flash, fleet, backup. Exit codes: 0 done, 1 no, 2 wrong use."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.errors import ConfigError
+from deploy import backup, bundle, flash, fleet, provision
 from deploy.demo import DemoError, run_demo
+from deploy.errors import DeployError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,14 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run.add_argument("--folder", type=Path, default=Path("var/run"), metavar="DIR", help="where both keep their files")
     run.add_argument("--port", type=int, default=8765, help="of the page; another is taken if it is in use")
+    run.set_defaults(command=_run)
+    bundle.add_parser(commands)
+    provision.add_parser(commands)
+    flash.add_parser(commands)
+    fleet.add_parser(commands)
+    backup.add_parser(commands)
     options = parser.parse_args(arguments)
-    if options.once and options.source == "mic":
+    if options.command is _run and options.once and options.source == "mic":
         parser.error("--once needs a recording: a microphone does not end")
+    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return run_demo(options.source, options.folder.resolve(), options.port, once=options.once)
-    except DemoError as error:
+        return command(options)
+    except (DemoError, DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    return run_demo(options.source, options.folder.resolve(), options.port, once=options.once)
 
 
 if __name__ == "__main__":

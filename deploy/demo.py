@@ -158,6 +158,7 @@ class Demo:
             "capture": dict(capture),
             "station": {"urls": [self.url], "key_file": str(self.folder / "demo.key"), "heartbeat_s": 10},
             "storage": {"folder": str(self.folder / "agent")},
+            "power": {"source": "none"},  # a demo on a laptop does not pause
         }
         (self.folder / "agent.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ConfigError
 from agent.manifest import BUNDLED_MODEL
+from model_export import download
+from model_export.clips import commands as clips
+from model_export.clips.recipe import names, path_of
 from model_export.errors import DataError, ExportError
+from model_export.scan import commands as scan
 
 if TYPE_CHECKING:
     from agent.decide import LabelRule
@@ -23,26 +27,32 @@ _EPILOG = """\
 Usual ways:
   make export-tflite DATA=folder            all of it: train, convert, check, write agent/models/default.*
   make evaluate DATA=folder                 how good is the recipe on recordings that it never heard? four folds
-  python -m model_export train --data D     train alone; stop it whenever you like, the same command goes on
+  python -m model_export train RECIPE --data D
+                                            train alone; stop it whenever you like, the same command goes on
   python -m model_export tracks --data D --fold 4 --out T && python -m model_export evaluate --tracks T --model M
                                             one model on soundscapes of one fold
 
-DATA is a folder with manifest.csv, or one with folders of sound named after labels:
+DATA is a folder as it was unpacked: ESC-50, UrbanSound8K, a CSV of ID,Class, calls and what is none, Raven or Audacity
+labels beside recordings, the station's labels, a manifest.csv, or folders of sound named after labels:
   chainsaw/*.wav  engine/*.wav  storm/*.wav  background/*.wav  machine/*.wav  other/*.wav
+RECIPE is a file or one of: {recipes} (docs/recipes.md).
 
 Exit code: 0 done; 1 it ran and the answer is no (a model that must not be shipped); 2 wrong use, recipe or recordings.
-"""
+""".format(recipes=", ".join(names()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if getattr(options, "given", None) is not None:
+        options.recipe = options.given
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # TensorFlow's own chatter is not for people; Keras picks its backend at import
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         return int(options.command(options))
     except ExportError as error:
@@ -76,8 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     train = _add(commands, "train", "train a recipe; goes on where it stopped", train_command)
     _data_options(train)
     _training_options(train)
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on where it stopped, which is what it does anyhow")
+    again.add_argument("--afresh", action="store_true", help="forget what was trained (recipes that sort clips)")
     export = _add(commands, "export", "convert what `train` trained, check it, set thresholds", export_command)
     _data_options(export)
+    export.add_argument("--out", type=Path, metavar="FILE", help="the .tflite (var/models/RECIPE.tflite)")
     whole = _add(commands, "export-tflite", "all stages, up to agent/models/default.*", whole_command)
     _data_options(whole)
     _training_options(whole)
@@ -90,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     tracks.add_argument("--out", type=Path, required=True, metavar="DIR", help="where WAV and truth files go")
     tracks.add_argument("--events", type=int, default=32, metavar="N", help="saws, and engines, a track (%(default)s)")
     evaluate = _add(commands, "evaluate", "run the agent over such soundscapes and score it", evaluate_command)
-    evaluate.add_argument("--tracks", type=Path, required=True, metavar="DIR", help="what `tracks` built")
+    evaluate.add_argument("--tracks", type=Path, metavar="DIR", help="what `tracks` built; or RECIPE and --data")
+    _data_options(evaluate, required=False)
     evaluate.add_argument("--model", type=Path, default=BUNDLED_MODEL, metavar="FILE", help="(%(default)s)")
     evaluate.add_argument(
         "--trained-on-them", action="store_true", help="go on though the model was trained on these recordings"
@@ -111,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         "--shipped", type=Path, required=True, metavar="FILE", help="what `crossval --json` wrote for it"
     )
     release.add_argument("--candidate", type=Path, required=True, metavar="FILE", help="the same of the new recipe")
+
+    def add(name: str, text: str, command: object) -> argparse.ArgumentParser:
+        return _add(commands, name, text, command)
+
+    clips.describe(add)
+    scan.describe(add)
+    download.describe(add)
     return parser
 
 
@@ -123,9 +145,19 @@ def _add(
     return sub
 
 
-def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings (see below)")
-    parser.add_argument("--recipe", type=Path, default=_RECIPE, metavar="FILE", help="(%(default)s)")
+def _data_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("given", nargs="?", type=path_of, metavar="RECIPE", help="a name or a file (see below)")
+    parser.add_argument("--data", type=Path, required=required, metavar="DIR", help="the recordings (see below)")
+    parser.add_argument("--recipe", type=path_of, default=_RECIPE, metavar="RECIPE", help="the same (%(default)s)")
+    parser.add_argument("--layout", metavar="NAME", help="of the recordings, where it is not the first that fits")
+    parser.add_argument("--epochs", type=int, metavar="N", help="another length than the recipe's (that sort clips)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("var/runs"),
+        metavar="DIR",
+        help="reports of recipes that sort clips (%(default)s)",
+    )
     parser.add_argument(
         "--cache", type=Path, default=Path("var/cache"), metavar="DIR", help="decoded sound, checkpoints (%(default)s)"
     )
@@ -168,6 +200,8 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
 
 def train_command(options: argparse.Namespace) -> int:
     """Train, or go on training."""
+    if clips.takes(options):
+        return clips.train(options)
     work = _work(options)
     _train(work, options)
     print(work.folder / "trained.npz")
@@ -176,6 +210,8 @@ def train_command(options: argparse.Namespace) -> int:
 
 def export_command(options: argparse.Namespace) -> int:
     """Convert what was trained."""
+    if clips.takes(options):
+        return clips.export(options)
     from model_export import pipeline
 
     work = _work(options)
@@ -188,6 +224,8 @@ def export_command(options: argparse.Namespace) -> int:
 
 def whole_command(options: argparse.Namespace) -> int:
     """Train, convert, evaluate on the fold that was held out, if any, and ship."""
+    if clips.takes(options):
+        return clips.whole(options)
     from model_export import evaluation, pipeline, summary
 
     work = _work(options)
@@ -226,6 +264,7 @@ def _rules(work: "pipeline.Work", options: argparse.Namespace) -> "dict[str, Lab
 
 def tracks_command(options: argparse.Namespace) -> int:
     """Build the held-out soundscapes."""
+    _refuse_clips(options)
     from model_export import split, tracks
 
     work = _work(options)
@@ -239,6 +278,12 @@ def tracks_command(options: argparse.Namespace) -> int:
 
 def evaluate_command(options: argparse.Namespace) -> int:
     """Score a model on soundscapes."""
+    if clips.takes(options):
+        if options.data is None:
+            raise ConfigError(f"{options.recipe}: sorts clips: give --data, the recordings that it was trained on")
+        return clips.evaluate(options)
+    if options.tracks is None:
+        raise ConfigError("--tracks is missing: the soundscapes that `python -m model_export tracks` builds")
     from model_export import evaluation
 
     if not options.model.is_file():
@@ -252,6 +297,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
 
 def crossval_command(options: argparse.Namespace) -> int:
     """Train, run and judge all folds."""
+    _refuse_clips(options)
     from model_export import crossval, datasets
     from model_export.recipe import load_recipe
 
@@ -267,6 +313,11 @@ def crossval_command(options: argparse.Namespace) -> int:
         digest = datasets.digest_of(datasets.read_clips(options.data))
         options.rules.write_text(crossval.rules_text(found.rules, recipe, digest), encoding="utf-8")
     return 0
+
+
+def _refuse_clips(options: argparse.Namespace) -> None:
+    if clips.takes(options):
+        raise ConfigError(f"{options.recipe}: sorts clips; `train` judges it on both splits, `evaluate` says it again")
 
 
 def release_command(options: argparse.Namespace) -> int:

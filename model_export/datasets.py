@@ -1,8 +1,8 @@
 """Recordings on disk, as clips with label, recording and licence.
 
-Two layouts are known: a folder with `manifest.csv` (path, dataset, class, target, recording, group, fold, seconds,
-licence), and a folder of `label/*.wav`, as the tutorials keep them. What cannot be read is named, counted and left out;
-a label without a single clip is an error that says what to do.
+The project's own layout is a folder with `manifest.csv` (path, dataset, class, target, recording, group, fold, seconds,
+licence); `model_export.layouts` knows the others. What cannot be read is named, counted and left out; a label without a
+single clip is an error that says what to do.
 """
 
 import csv
@@ -46,6 +46,8 @@ class Clip:
     fold: str
     """The data set's own fold, or nothing."""
     licence: str
+    span_s: tuple[float, float] | None = None
+    """Which stretch of the file it is, seconds; None: all of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,26 +59,26 @@ class Skipped:
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """Return all clips of a data folder, sorted by name.
+    """Return all clips of a data folder in any known layout (`model_export.layouts`), sorted by name.
 
     Raises:
-        DataError: the folder has neither a manifest.csv nor folders of sound, or a needed label is empty.
+        DataError: no layout fits, or a needed label is empty.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder; give --data the folder with manifest.csv or label/*.wav")
-    manifest = folder / "manifest.csv"
-    clips = _from_manifest(manifest) if manifest.is_file() else _from_folders(folder)
-    if not clips:
-        raise DataError(
-            f"{folder}: holds no sound; expected manifest.csv, or folders named after labels with WAV files"
-        )
+    from model_export.layouts.read import read  # it reads manifests with what is below
+
+    clips = list(read(folder).clips)
     for target in NEEDED:
         if not any(clip.target == target for clip in clips):
             raise DataError(f"{folder}: has no clip of {target}; add recordings as {folder}/{target}/*.wav")
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _from_manifest(manifest: Path) -> list[Clip]:
+def from_manifest(manifest: Path) -> list[Clip]:
+    """Return the clips that a `manifest.csv` names.
+
+    Raises:
+        DataError: it lacks a column, or a row is wrong.
+    """
     with manifest.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
@@ -102,30 +104,12 @@ def _clip_of_row(manifest: Path, number: int, row: dict[str, str]) -> Clip:
     )
 
 
-def _from_folders(folder: Path) -> list[Clip]:
-    clips: list[Clip] = []
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
-        paths = [path for path in sorted(sub.rglob("*")) if path.suffix.lower() in SOUND_SUFFIXES]
-        clips += [
-            Clip(
-                path=path,
-                name=path.relative_to(folder).as_posix(),
-                dataset=folder.name,
-                kind=sub.name,
-                # an unknown folder is something that is none of the labels
-                target=sub.name if sub.name in TARGETS else "other",
-                # nothing tells which files share a recording: each is taken for one of its own
-                group=f"{sub.name}/{path.stem}",
-                fold="",
-                licence="unknown",
-            )
-            for path in paths
-        ]
-    return clips
-
-
-def read_sound(path: Path) -> Float32:
+def read_sound(path: Path, span_s: tuple[float, float] | None = None) -> Float32:
     """Return a file's sound at 16 kHz, mono, shape (n_samples,).
+
+    Args:
+        path: WAV, FLAC, MP3 or Ogg of any rate and number of channels.
+        span_s: of which stretch, seconds; None: all.
 
     Raises:
         DataError: the file is missing, is no sound, or is empty.
@@ -133,7 +117,11 @@ def read_sound(path: Path) -> Float32:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as file:
+            rate = int(file.samplerate)
+            begin, end = (0, -1) if span_s is None else (round(span_s[0] * rate), round(span_s[1] * rate))
+            file.seek(min(begin, file.frames))
+            samples = file.read(end - begin if span_s else -1, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{path}: cannot be read as sound: {str(error).splitlines()[0]}") from error
     if not len(samples):

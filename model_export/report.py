@@ -20,7 +20,7 @@ from model_export.scoring import ALERTED
 Float64 = NDArray[np.float64]
 
 _BEFORE_S, _AFTER_S = 7.5, 1.5
-_STYLE = """
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;
 color:#1b2a20;background:#fbfbf8}
 table{border-collapse:collapse;margin:1rem 0;font-size:.85rem;display:block;overflow-x:auto}
@@ -69,7 +69,7 @@ def page(
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width"><title>Evaluation</title><style>{_STYLE}</style></head><body>{body}</body></html>\n'
+        f'content="width=device-width"><title>Evaluation</title><style>{STYLE}</style></head><body>{body}</body></html>\n'
     )
 
 

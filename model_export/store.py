@@ -124,7 +124,7 @@ def _build(clips: Sequence[Clip], synths: dict[str, int], base: Path) -> None:
 
         for clip in tqdm(clips, desc="decoding", unit="clip"):
             try:
-                samples = read_sound(clip.path)[: int(_LONGEST_SECONDS * SAMPLE_RATE)]
+                samples = read_sound(clip.path, clip.span_s)[: int(_LONGEST_SECONDS * SAMPLE_RATE)]
             except DataError as error:
                 skipped.append(Skipped(name=clip.name, reason=str(error)))
                 log.warning("skipped: %s", error)

@@ -1,6 +1,8 @@
 """What the agent's tests share: a manifest that holds together, of a model that need not exist."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from agent.decide import LabelRule
 from agent.features import FeatureConfig
 from agent.gate import GateConfig
 from agent.manifest import FEWEST_GOLDEN, Manifest, Quantisation
+from tests.agent.field import Field
 
 LABELS = ("chainsaw", "engine", "storm")
 
@@ -62,3 +65,21 @@ def make_manifest() -> Callable[..., Manifest]:
     The golden answers belong to no model; `dataclasses.replace` puts others in.
     """
     return _make_manifest
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_before() -> Iterator[None]:
+    """Put log levels back: commands for people make the agent's log quiet for their process."""
+    loggers = [logging.getLogger(name) for name in ("agent", "agent.classify")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def field(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> Iterator[Field]:
+    """Return a phone that listens since 11:00 UTC; byte b is a score of sigmoid(b / 10)."""
+    phone = Field(tmp_path / "ipe-07", make_manifest())
+    yield phone
+    phone.journal.close()

@@ -170,6 +170,10 @@ HEARTBEATS = st.builds(
     parked=st.integers(0, 2**53),
     in_memory=st.integers(0, 2**53),
     lost_alerts=st.integers(0, 2**53),
+    power=st.sampled_from(["", "full", "survival"]),
+    heartbeat_s=NUMBERS,
+    paused_s=NUMBERS,
+    written_kb=st.integers(0, 2**53),
     device_id=DEVICES,
     version=st.text("0123456789.dev+", max_size=40),
     clock=CLOCKS,
@@ -203,7 +207,10 @@ def test_a_heartbeat_survives_the_wire(heartbeat: Heartbeat) -> None:
 
 def test_a_heartbeat_of_an_older_agent_is_read_and_kept() -> None:
     document = json.loads(HEARTBEAT.to_json())
-    for key in ("start_reason", "lag_s", "reopenings", "parked", "in_memory", "lost_alerts"):
+    since_3 = ("power", "heartbeat_s", "paused_s", "written_kb")
+    second = {key: value for key, value in document.items() if key not in since_3}
+    assert Heartbeat.from_json(json.dumps({**second, "schema": 2}).encode()).power == ""
+    for key in ("start_reason", "lag_s", "reopenings", "parked", "in_memory", "lost_alerts", *since_3):
         del document[key]
     older = Heartbeat.from_json(json.dumps({**document, "schema": 1}).encode())
     assert older == HEARTBEAT
@@ -297,7 +304,11 @@ BOUNDS: list[tuple[str, str, list[Any]]] = [
     ("alert", "log_mel.low", [-201, 201]),
     ("alert", "log_mel.step", [0, 11]),
     ("alert", "log_mel.data", ["eJz…", "AAAA", "a", "A" * (LARGEST_LOG_MEL_BYTES + 1)]),
-    ("heartbeat", "schema", [0, 3]),
+    ("heartbeat", "schema", [0, 4]),
+    ("heartbeat", "power", ["k" * 17, 1]),
+    ("heartbeat", "heartbeat_s", [-1, 1e11]),
+    ("heartbeat", "paused_s", [-1, 1e11]),
+    ("heartbeat", "written_kb", [-1, 2**53 + 1]),
     ("heartbeat", "start_reason", ["k" * 33, 1]),
     ("heartbeat", "lag_s", [-1, 1e11]),
     ("heartbeat", "reopenings", [-1, 2**53 + 1]),

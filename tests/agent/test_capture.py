@@ -594,3 +594,102 @@ def test_close_ends_a_reader_that_waits(tmp_path: Path) -> None:
     assert reader.get(5.0) is not None
     reader.close()
     assert not reader._thread.is_alive()
+
+
+class Microphones:
+    """Opens one endless microphone after the other, each of which `close` ends, as it does a real one."""
+
+    def __init__(self) -> None:
+        self.opened: list[Endless] = []
+        self.changed = threading.Event()
+
+    def __call__(self) -> AudioSource:
+        self.opened.append(Endless(0))
+        self.changed.set()
+        return self.opened[-1]
+
+    def wait_for(self, number: int) -> None:
+        while len(self.opened) < number:
+            assert self.changed.wait(10.0)
+            self.changed.clear()
+
+
+def test_a_pause_lets_the_microphone_go_and_the_clock_goes_on() -> None:
+    now_s = 50.0
+    microphones = Microphones()
+    reader = Reader(microphones, ring_s=1.0, monotonic=lambda: now_s)
+    reader.start()
+    first = reader.get(5.0)
+    assert first is not None
+    assert reader.pause()
+    while (block := reader.get(0.2)) is not None:
+        first = block
+    assert microphones.opened[0].closed
+    assert reader.get(0.1) is None
+    assert not reader.ended
+    assert len(microphones.opened) == 1, "nothing is opened while it is paused"
+    now_s += 240.0
+    reader.resume()
+    later = reader.get(5.0)
+    assert later is not None
+    past = later.start - (first.start + len(first.samples) + 240 * RATE)
+    assert past >= 0, "the clock went on over the pause"
+    assert past % 800 == 0, "this source floods: whole blocks may be lost before the first is taken"
+    assert reader.reopenings == 0, "a pause is no failure"
+    assert reader.last_error is None
+    reader.close()
+
+
+def test_a_recorder_that_is_paused_is_no_recorder_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    opened: list[CommandMic] = []
+
+    def open_next() -> AudioSource:
+        opened.append(CommandMic(["sh", "-c", "cat /dev/zero; sleep 60"], RATE))
+        return opened[-1]
+
+    reader = run(open_next)
+    for number in (1, 2):
+        while reader.get(10.0) is None:
+            pass
+        assert len(opened) == number
+        assert reader.pause()
+        while reader.get(0.2) is not None:
+            pass
+        reader.resume()
+    reader.close()
+    assert (reader.reopenings, reader.last_error, caplog.text) == (0, None, "")
+
+
+def test_pauses_that_come_faster_than_the_microphone_opens_break_nothing() -> None:
+    microphones = Microphones()
+    reader = run(microphones, ring_s=1.0)
+    for turn in range(300):
+        reader.pause()
+        if turn % 3:
+            reader.get(0.0)
+        reader.resume()
+    seen = len(microphones.opened)
+    assert reader.get(5.0) is not None
+    assert not reader.ended
+    assert reader.pause()
+    while reader.get(0.2) is not None:
+        pass
+    assert microphones.opened[-1].closed
+    assert len(microphones.opened) >= seen
+    reader.close()
+    assert not reader._thread.is_alive()
+
+
+def test_a_reader_that_is_paused_can_be_closed() -> None:
+    reader = run(Microphones(), ring_s=1.0)
+    assert reader.get(5.0) is not None
+    reader.pause()
+    reader.close()
+    assert not reader._thread.is_alive()
+
+
+def test_a_recording_is_not_paused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "tone.wav", tone(2.0), RATE)
+    reader = run(lambda: AudioFile(tmp_path / "tone.wav", 0.5), drop_oldest=False)
+    assert not reader.pause()
+    assert sum(len(block.samples) for block in taken(reader)) == 2 * RATE

@@ -15,6 +15,7 @@ from agent.config import (
     LARGEST_CONFIG_BYTES,
     AgentConfig,
     CaptureConfig,
+    ClipsConfig,
     DeviceConfig,
     ListenConfig,
     StationConfig,
@@ -23,6 +24,7 @@ from agent.config import (
 )
 from agent.errors import ConfigError
 from agent.manifest import BUNDLED_MODEL
+from agent.power import LevelConfig, PowerConfig
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -52,6 +54,18 @@ storage:
   folder: state
   outbox_mb: 10
   journal_mb: 20.5
+power:
+  source: sysfs
+  read_every_s: 120
+  margin_percent: 5
+  margin_c: 3
+  saving: {below_percent: 60, hotter_than_c: 40, every: 3, listen_s: 120, pause_s: 30, heartbeat_s: 600, clips: true}
+  survival:
+    {below_percent: 30, hotter_than_c: 50, every: 4, listen_s: 30, pause_s: 600, heartbeat_s: 7200, clips: false}
+clips:
+  keep: true
+  length_s: 9.5
+  most_mb: 3
 """
 
 
@@ -102,6 +116,25 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
             heartbeat_s=60.0,
         ),
         storage=StorageConfig(folder=folder / "state", outbox_mb=10.0, journal_mb=20.5),
+        power=PowerConfig(
+            source="sysfs",
+            read_every_s=120.0,
+            margin_percent=5.0,
+            margin_c=3.0,
+            saving=LevelConfig(
+                below_percent=60.0, hotter_than_c=40.0, every=3, listen_s=120.0, pause_s=30.0, heartbeat_s=600.0
+            ),
+            survival=LevelConfig(
+                below_percent=30.0,
+                hotter_than_c=50.0,
+                every=4,
+                listen_s=30.0,
+                pause_s=600.0,
+                heartbeat_s=7_200.0,
+                clips=False,
+            ),
+        ),
+        clips=ClipsConfig(keep=True, length_s=9.5, most_mb=3.0),
     )
 
 
@@ -153,7 +186,10 @@ def test_the_example_in_the_readme_is_one(tmp_path: Path) -> None:
 # ---- bad ones
 
 BAD = [
-    ("colour: green", "colour: is not a known key; known: capture, device, listen, schema, station, storage"),
+    (
+        "colour: green",
+        "colour: is not a known key; known: capture, clips, device, listen, power, schema, station, storage",
+    ),
     ("devices: {id: a}", "devices: is not a known key; did you mean device?"),
     ("device: {id: a, name: b}", "device.name: is not a known key; known: id, position"),
     ("capture: {sources: auto}", "capture.sources: is not a known key; did you mean source?"),
@@ -199,10 +235,22 @@ BAD = [
     (f"station: {{urls: [{'a, ' * 9}], key_file: k}}", "station.urls: is ["),
     ("station: {urls: ['https://a']}", "station.key_file: is missing, expected the device's key file"),
     ("station: {heartbeat_s: 0}", "station.heartbeat_s: is 0, expected a number from 1 to 86400"),
+    ("clips: {keep: 1}", "clips.keep: is 1, expected true or false"),
+    ("clips: {length_s: 11}", "clips.length_s: is 11, expected a number from 1 to 10"),
+    ("clips: {kept: true}", "clips.kept: is not a known key; did you mean keep?"),
     ("storage: {folder: 5}", "storage.folder: is 5, expected text"),
     ("storage: {outbox_mb: 0.5}", "storage.outbox_mb: is 0.5, expected a number from 1 to 10000"),
     ("storage: {journal_mb: lots}", "storage.journal_mb: is 'lots', expected a number from 1 to 100000"),
     ("storage: {journal_mb: 2026-11-20}", "storage.journal_mb: is datetime.date(2026, 11, 20), expected a number"),
+    ("power: {level: full}", "power.level: is not a known key; known: "),
+    ("power: {source: solar}", "power.source: is 'solar', expected one of auto, sysfs, termux, none"),
+    ("power: {read_every_s: 10}", "power.read_every_s: is 10, expected a number from 60 to 3600"),
+    ("power: {saving: {every: 0}}", "power.saving.every: is 0, expected a whole number from 1 to 4"),
+    ("power: {saving: {below: 4}}", "power.saving.below: is not a known key; "),
+    ("power: {survival: {listen_s: 5}}", "power.survival.listen_s: is 5, expected a number from 20 to 3600"),
+    ("power: {survival: {below_percent: 60}}", "power.survival.below_percent: is 60, expected at most saving.below_"),
+    ("power: {survival: {hotter_than_c: 40}}", "power.survival.hotter_than_c: is 40, expected at least saving.hotter"),
+    ("power: {saving: {below_percent: 95}}", "power.margin_percent: is 10, too much above saving.below_percent = 95"),
     ("a: [", "is not YAML for a configuration: while parsing a flow node"),
     ("a: b: c", "is not YAML for a configuration: mapping values are not allowed here"),
     ("\ta: 1", "is not YAML for a configuration: while scanning for the next token"),

@@ -1,5 +1,6 @@
 """Go or no-go: every check says what it saw, and what to do where it is not good."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from agent import doctor
-from agent.alert import Clock, Heartbeat
+from agent.alert import Battery, Clock, Heartbeat
+from agent.battery import Reading
 from agent.capture import AudioSource, Block
 from agent.classify import load_classifier
 from agent.clock import DeviceClock
@@ -126,7 +128,17 @@ def finding(config: AgentConfig, name: str, *, offline: bool = False) -> Finding
 
 def test_a_healthy_device_is_a_go(config: AgentConfig, microphone: Microphone, link: Link) -> None:
     findings = examine(config, offline=False)
-    assert [found.name for found in findings] == ["model", "gate", "microphone", "disk", "clock", "station"]
+    assert [found.name for found in findings] == [
+        "model",
+        "speed",
+        "gate",
+        "microphone",
+        "disk",
+        "clock",
+        "battery",
+        "permissions",
+        "station",
+    ]
     assert [found for found in findings if not found.good] == []
     text = screen(config, findings)
     assert text.splitlines()[0].endswith("device ipe-07")
@@ -135,7 +147,8 @@ def test_a_healthy_device_is_a_go(config: AgentConfig, microphone: Microphone, l
 
 
 def test_offline_leaves_microphone_and_station_out(config: AgentConfig, microphone: Microphone, link: Link) -> None:
-    assert [found.name for found in examine(config, offline=True)] == ["model", "gate", "disk", "clock"]
+    left = ["model", "speed", "gate", "disk", "clock", "battery", "permissions"]
+    assert [found.name for found in examine(config, offline=True)] == left
     assert (microphone.given, link.sent) == (0, [])
 
 
@@ -216,6 +229,20 @@ def test_a_microphone_that_gives_nothing_is_bad(config: AgentConfig, microphone:
     assert not finding(config, "microphone").good
 
 
+def test_the_bar_moves_while_the_microphone_is_heard(config: AgentConfig, microphone: Microphone, link: Link) -> None:
+    lines: list[str] = []
+    examine(config, offline=False, listen_s=2.0, show=lines.append)
+    assert len(lines) == 4
+    assert all("[######################--------]  -20 dBFS" in line for line in lines)
+
+
+def test_a_microphone_in_a_bad_state_is_bad_though_it_is_loud(
+    config: AgentConfig, microphone: Microphone, link: Link
+) -> None:
+    (found,) = [f for f in examine(config, offline=False, listen_s=9.0) if f.name == "microphone"]
+    assert (found.good, found.text) == (False, "USB mic: constant")
+
+
 def test_a_microphone_that_fails_is_bad_and_let_go(config: AgentConfig, microphone: Microphone, link: Link) -> None:
     microphone.error = CaptureError("USB mic: held by another program")
     found = finding(config, "microphone")
@@ -260,6 +287,56 @@ def test_a_clock_before_this_software_is_bad(
 ) -> None:
     clock(certainty)
     assert finding(config, "clock", offline=True).good == good
+
+
+# Battery and permissions
+
+
+@pytest.mark.parametrize(
+    ("said", "good", "text"),
+    [
+        (Battery(percent=80, charging=False, temperature_c=31.2), True, "80 %, not charging, 31 °C"),
+        (Battery(percent=14, charging=False), False, "14 %, not charging"),
+        (Battery(percent=14, charging=True), True, "14 %, charging"),
+        (Battery(percent=80, charging=True, temperature_c=46.1), False, "80 %, charging, 46 °C"),
+        (Battery(), True, "none that the system tells of"),
+    ],
+)
+def test_a_battery_is_told_and_judged(said: Battery, good: bool, text: str) -> None:
+    found = doctor.battery(Reading(source="termux", battery=said))
+    assert (found.good, found.text) == (good, text)
+
+
+def test_a_device_without_a_battery_is_well() -> None:
+    assert doctor.battery(None).good
+
+
+def test_files_that_others_may_change_are_bad(config: AgentConfig, tmp_path: Path) -> None:
+    config.storage.folder.mkdir()
+    assert finding(config, "permissions", offline=True).good
+    config.storage.folder.chmod(0o777)
+    found = finding(config, "permissions", offline=True)
+    assert (found.good, found.text) == (False, f"{config.storage.folder} has mode 777")
+    config.storage.folder.chmod(0o700)
+    yaml = tmp_path / "ipe.yaml"
+    yaml.touch()
+    yaml.chmod(0o666)
+    (found,) = [f for f in examine(config, offline=True, config_file=yaml) if f.name == "permissions"]
+    assert not found.good
+
+
+def test_a_model_that_takes_half_the_time_is_too_slow(config: AgentConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(0, 1000, 10))
+    monkeypatch.setattr(doctor.time, "perf_counter", lambda: float(next(ticks)))
+    found = finding(config, "speed", offline=True)
+    assert (found.good, found.text) == (False, "2000.0 ms a window, 133.33% of the time there is")
+
+
+def test_the_findings_are_one_json_object(config: AgentConfig) -> None:
+    findings = [Finding(name="disk", good=False, text="3 MB free", cure="free at least 100 MB")]
+    told = json.loads(doctor.document(config, findings))
+    assert (told["device"], told["go"]) == ("ipe-07", False)
+    assert told["findings"] == [{"name": "disk", "good": False, "text": "3 MB free", "cure": "free at least 100 MB"}]
 
 
 # The station

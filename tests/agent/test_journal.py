@@ -23,7 +23,8 @@ from agent.clock import DeviceClock
 from agent.decide import Decider, Detection, LabelRule
 from agent.errors import StorageError
 from agent.fields import Fields
-from agent.journal import FLUSH_S, JOURNAL_SCHEMA, Journal, Reading, Setting, WindowRecord, read, windows
+from agent.journal import FLUSH_S, JOURNAL_SCHEMA, Journal, Json, Reading, Setting, WindowRecord, read, windows
+from agent.minute import MOST_GAPS
 
 REPO = Path(__file__).resolve().parents[2]
 STRIDE = 24_000
@@ -316,7 +317,7 @@ def test_finished_segments_are_compressed(tmp_path: Path) -> None:
     finished = sorted(tmp_path.glob("*.gz"))
     assert len(finished) > 2
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
-    assert gzip.decompress(finished[0].read_bytes()).startswith(b'{"schema":1,')
+    assert gzip.decompress(finished[0].read_bytes()).startswith(b'{"schema":2,')
 
 
 def test_a_crash_while_compressing_leaves_each_line_once(tmp_path: Path) -> None:
@@ -362,6 +363,64 @@ def test_a_storm_of_events_does_not_wear_out_the_flash(night: Night, monkeypatch
     night.now_s += 3_600.0
     night.journal.event("alert")
     assert len(syncs) == 1
+
+
+def lines_bytes(folder: Path) -> int:
+    return sum(
+        len(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        for path in folder.iterdir()
+    )
+
+
+def test_a_day_of_events_without_end_stays_under_a_megabyte_and_says_what_it_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    night = Night(tmp_path)
+    night.journal.describe(SETTING)
+    for second in range(0, 86_400, 3):
+        if second % 60 == 0:
+            for idx in range(40):
+                night.journal.window(window(second // 60 * 40 + idx))
+            night.journal.minute(level_dbfs=-41.5, queue=0, battery=Battery(percent=81.0, temperature_c=31.5))
+        night.now_s = float(second + 3)
+        night.journal.event("link_down", reason="no route to host, and some more words about it")
+        if second % 30 == 0:
+            night.journal.event("alert", alert_id="0b9d8b6e-2a0b-4b43-9c2f-5a8e3c1f9d10", label="chainsaw", reason="k")
+    night.journal.close()
+    lines = list(read(tmp_path))
+    assert 500_000 < lines_bytes(tmp_path) < 1_000_000
+    assert len(list(windows(lines))) == 1_440 * 40, "what the decision read is never left out"
+    left_out: dict[str, int] = {}
+    for line in lines:
+        for kind, count in dict(line.fields.get("left_out", {})).items():  # type: ignore[call-overload]  # a mapping
+            left_out[kind] = left_out.get(kind, 0) + count
+    told = [line.event for line in lines if line.event]
+    assert told.count("link_down") + left_out["link_down"] == pytest.approx(
+        28_800, abs=20
+    )  # the last minute's are not told
+    assert told.count("alert") + left_out.get("alert", 0) == pytest.approx(2_880, abs=2)
+    assert told.count("alert") > 200, "alerts have a reserve of their own"
+
+
+def test_a_day_in_which_sound_is_lost_every_few_seconds_stays_under_a_megabyte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    night, end = Night(tmp_path), 0
+    night.journal.describe(SETTING)
+    gap: dict[str, Json] = {"at_s": 12_345.678, "lost_s": 0.512, "reason": "source lost it"}
+    for minute in range(1_440):
+        for idx in range(17):  # one window between two losses
+            end += 56_000 + 37 * ((minute * idx) % 101)
+            night.journal.window(WindowRecord(end, gated=False, output=b"\x01\x02\x03"))
+        night.now_s += 60.0
+        night.journal.minute(
+            level_dbfs=-41.5, queue=0, gaps=[gap] * MOST_GAPS, more={"more_gaps": {"n": 13, "lost_s": 7.68}}
+        )
+    night.journal.close()
+    assert lines_bytes(tmp_path) < 1_000_000
+    assert len(list(windows(read(tmp_path)))) == 1_440 * 17
 
 
 def test_a_day_costs_less_than_a_megabyte(tmp_path: Path) -> None:
@@ -420,6 +479,77 @@ def test_a_journal_cut_at_any_byte_gives_every_whole_line(tmp_path: Path) -> Non
         assert reading.skipped == (1 if length and not whole[:length].endswith(b"\n") else 0)
 
 
+def test_a_compressed_journal_cut_at_any_byte_of_its_end_opens(tmp_path: Path) -> None:
+    whole = small_journal(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    path = folder / "journal-00000000.jsonl.gz"
+    packed = gzip.compress(whole)
+    for length in range(len(packed) + 1):
+        path.write_bytes(packed[:length])
+        reading = read(folder)
+        lines = list(reading)
+        assert len(lines) <= 7
+        if 0 < length < len(packed):
+            assert reading.unreadable == 1
+    assert len(lines) == 7
+    assert (reading.unreadable, reading.skipped) == (0, 0)
+
+
+def test_a_journal_goes_on_behind_a_torn_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    content = small_journal(tmp_path)
+    (path,) = tmp_path.iterdir()
+    last_two = content.rstrip(b"\n").rsplit(b"\n", 2)[0] + b"\n"
+    for length in range(len(last_two), len(content)):
+        for old in tmp_path.iterdir():
+            old.unlink()
+        path.write_bytes(content[:length])
+        night = Night(tmp_path)
+        night.journal.event("start", reason="power loss")
+        night.journal.close()
+        reading = read(tmp_path)
+        found = kinds(reading)
+        assert found[-1] == "start"
+        assert len(found) == 5 + content[len(last_two) : length].count(b"\n") + 1
+        assert reading.skipped == (0 if content[:length].endswith(b"\n") else 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), min_size=1, max_size=12))
+@settings(max_examples=60)
+def test_a_flipped_bit_costs_its_line_and_never_becomes_another_score(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    content = bytearray(small_journal(folder))
+    (path,) = folder.iterdir()
+
+    def facts(reading: Reading) -> list[tuple[object, ...]]:
+        return [(line.kind, line.event, dict(line.fields), line.windows, line.clock.utc) for line in reading]
+
+    good = facts(read(folder))
+    for where, bit in flips:
+        content[where % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    reading = read(folder)
+    found = facts(reading)
+    assert all(line in good for line in found)
+    damaged = len(good) - len(found)
+    assert damaged <= len(flips)
+    assert reading.skipped >= min(damaged, 1)
+
+
+def test_a_journal_of_an_older_agent_is_read(tmp_path: Path) -> None:
+    lines = small_journal(tmp_path).splitlines()
+    (path,) = tmp_path.iterdir()
+    older = [{key: value for key, value in json.loads(line).items() if key != "crc"} for line in lines]
+    older[0]["schema"] = 1
+    path.write_bytes(b"".join(journal_module._line(line) for line in older))
+    reading = read(tmp_path)
+    assert len(list(reading)) == 7
+    assert reading.skipped == 0
+
+
 @given(st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), min_size=1, max_size=20))
 @settings(max_examples=150)
 def test_flipped_bytes_are_never_fatal(
@@ -466,23 +596,30 @@ def test_lines_behind_a_damaged_first_line_are_still_read(tmp_path: Path) -> Non
         {"end": 0, "stride": 1, "n": 1, "out": "AA==", "odd": [7]},
         {"end": "0", "stride": 1, "n": 1, "out": "AA=="},
         {"end": 0, "stride": 1, "n": 1, "out": "AA==", "more": 1},
+        {"end": 0, "steps": [], "n": 2, "out": "AAA="},
+        {"end": 0, "steps": [1, 2], "n": 2, "out": "AAA="},
+        {"end": 0, "steps": ["1"], "n": 2, "out": "AAA="},
+        {"end": 0, "n": 2, "out": "AAA="},
         7,
     ],
 )
 def test_windows_that_contradict_themselves_are_skipped_and_counted(tmp_path: Path, run: object) -> None:
     head, *_ = small_journal(tmp_path).splitlines(keepends=True)
     (path,) = tmp_path.iterdir()
-    line = {"kind": "windows", "monotonic_s": 1.0, "utc": "x", "utc_certainty": "guess", "windows": [run]}
-    path.write_bytes(head + json.dumps(line).encode() + b"\n")
+    good: dict[str, object] = {"end": 0, "stride": 1, "n": 1, "out": "AA=="}
+    line = {"kind": "windows", "monotonic_s": 1.0, "utc": "x", "utc_certainty": "guess"}
+    both = [journal_module._sealed({**line, "windows": [one]}) for one in (good, run)]  # type: ignore[dict-item]  # JSON all the same
+    path.write_bytes(head + b"".join(both))
     reading = read(tmp_path)
-    assert list(reading) == []
+    assert [record for _, record in windows(reading)] == [WindowRecord(0, gated=False, output=b"\x00")]
     assert reading.skipped == 1
 
 
 def test_a_later_schema_is_left_alone_and_counted(tmp_path: Path) -> None:
-    content = small_journal(tmp_path)
+    head, *rest = small_journal(tmp_path).splitlines(keepends=True)
     (path,) = tmp_path.iterdir()
-    path.write_bytes(content.replace(b'"schema":1', b'"schema":2'))
+    header = {key: value for key, value in json.loads(head).items() if key != "crc"}
+    path.write_bytes(b"".join([journal_module._sealed({**header, "schema": JOURNAL_SCHEMA + 1}), *rest]))
     reading = read(tmp_path)
     assert list(reading) == []
     assert reading.unreadable == 1
@@ -554,10 +691,10 @@ def test_a_disk_that_refuses_is_said_and_nothing_is_lost_meanwhile(
 def test_what_memory_cannot_hold_is_counted(night: Night, refusal: Refusal) -> None:
     refusal.number = errno.ENOSPC
     for number in range(1_000):
-        night.journal.event("during", number=number, text="x" * 1_000)
+        night.journal.minute(level_dbfs=-41.5, queue=0, more={"number": number, "text": "x" * 1_000})
     assert sum(len(line) for _, line in night.journal._buffer) < 300_000
     refusal.number = 0
-    night.now_s += 3_600.0
+    night.now_s += 14_400.0
     night.journal.event("after")
     assert len(list(read(night.folder))) + night.journal.lines_lost == 1_001
     assert night.journal.lines_lost > 500

@@ -313,3 +313,87 @@ def test_what_was_decided_can_be_decided_again_from_ends_and_bytes(
     for window in windows:
         decided += again.push(window.end, window.outputs)
     assert decided == live
+
+
+# Leaving windows out, to save power
+
+
+def quiet(seconds: float) -> list[Block]:
+    rng = np.random.default_rng(5)
+    return blocks((rng.standard_normal(round(seconds * RATE)) * 0.005).astype(np.float32), [8_000])
+
+
+@dataclass
+class AtTime:
+    """Answers by what the window sounds like at that time: the script is of all windows, heard or not."""
+
+    ear: Listener | None = None
+    answers: Sequence[int] = ()
+
+    def outputs(self, frames: Float32) -> Int8:
+        assert self.ear is not None
+        idx = self.ear._start // STRIDE - 1
+        return np.array([self.answers[idx] if idx < len(self.answers) else -100, -100, -100], np.int8)
+
+
+def at_every(manifest: Manifest, every: int, answers: Sequence[int], seconds: float) -> list[Window]:
+    classifier = AtTime(answers=answers)
+    ear = listener(manifest, classifier)
+    classifier.ear, ear.every = ear, every
+    return heard(ear, quiet(seconds))
+
+
+def first_opening(windows: Sequence[Window]) -> int | None:
+    return next((window.end for window in windows for found in window.detections if found.opens), None)
+
+
+def test_in_quiet_the_model_hears_one_window_in_so_many(manifest: Manifest) -> None:
+    for every in (1, 2, 3):
+        windows = at_every(manifest, every, [], 40.0)
+        assert [window.outputs is not None for window in windows] == [
+            idx % every == every - 1 for idx in range(len(windows))
+        ]
+
+
+def test_from_the_first_leaning_window_on_none_is_left_out(manifest: Manifest) -> None:
+    windows = at_every(manifest, 2, [-100] * 9 + [60], 40.0)  # 60 is over `release`, and no hit
+    was_heard = [window.outputs is not None for window in windows]
+    assert was_heard[:10] == [False, True] * 5
+    looks_at = manifest.rules["chainsaw"].looks_at
+    assert was_heard[10 : 10 + looks_at - 1] == [True] * (looks_at - 1)
+    assert False in was_heard[10 + looks_at :]
+
+
+@settings(max_examples=25)
+@given(
+    onset=st.integers(0, 12),
+    hits=st.integers(1, 5),
+    spare=st.integers(0, 2),
+    every=st.integers(2, 4),
+    before=st.lists(st.sampled_from([-100, -30, 0]), min_size=12, max_size=12),
+)
+def test_a_saw_that_lasts_is_found_with_a_delay_of_the_windows_left_out_at_most(
+    make_manifest: Callable[..., Manifest], onset: int, hits: int, spare: int, every: int, before: list[int]
+) -> None:
+    rule = LabelRule(hits=hits, of=hits + spare)
+    manifest = make_manifest(rules={"chainsaw": rule})
+    answers = [*before[:onset], *[100] * 20]
+    full, saving = (first_opening(at_every(manifest, turn, answers, 60.0)) for turn in (1, every))
+    assert full is not None
+    assert saving is not None
+    assert full <= saving <= full + (every - 1) * STRIDE
+
+
+@settings(max_examples=25)
+@given(answers=st.lists(st.sampled_from([-100, 0, 60, 100]), max_size=36), every=st.integers(2, 4))
+def test_what_is_left_out_never_raises_an_alert_sooner(manifest: Manifest, answers: list[int], every: int) -> None:
+    full = first_opening(at_every(manifest, 1, answers, 55.0))
+    saving = first_opening(at_every(manifest, every, answers, 55.0))
+    assert saving is None or (full is not None and full <= saving)
+
+
+def test_a_listener_that_is_behind_leaves_out_even_what_leans(manifest: Manifest) -> None:
+    classifier = AtTime(answers=[100] * 40)
+    ear = listener(manifest, classifier)
+    classifier.ear, ear.thin = ear, True
+    assert [window.outputs is not None for window in heard(ear, quiet(20.0))] == [False, True] * 6

@@ -146,7 +146,10 @@ def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
 # Help and wrong use
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("replay",), ("doctor",)])
+@pytest.mark.parametrize(
+    "command",
+    [(), ("run",), ("replay",), ("doctor",), ("drill",), ("watch",), ("why",), ("redecide",), ("support-bundle",)],
+)
 def test_help_teaches_and_exits_with_0(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -154,10 +157,15 @@ def test_help_teaches_and_exits_with_0(command: tuple[str, ...], capsys: pytest.
     text = capsys.readouterr().out
     assert text.startswith(f"usage: python -m agent {' '.join(command)}".strip())
     words = {
-        (): ["run", "replay", "doctor", "Exit codes"],
+        (): ["run", "replay", "doctor", "drill", "watch", "why", "redecide", "support-bundle", "Exit codes"],
         ("run",): ["--config FILE", "--say", "SIGTERM"],
         ("replay",): ["PATH", "--json", "--scores", "--no-gate", "--no-vad", "--send", "--model FILE", "Example"],
-        ("doctor",): ["--config FILE", "--offline", "no-go"],
+        ("doctor",): ["--config FILE", "--offline", "--json", "no-go"],
+        ("drill",): ["--speaker", "--offline", "flagged as a drill"],
+        ("watch",): ["--once", "--seconds", "Nothing is kept"],
+        ("why",): ["--date", "--utc", "--dir", "Example:"],
+        ("redecide",): ["--set", "Example:", "steady"],
+        ("support-bundle",): ["--keep-positions", "taken out"],
     }
     assert [word for word in words[command] if word not in text] == []
 
@@ -586,7 +594,7 @@ def test_the_doctors_word_is_the_exit_code(
 
     asked: list[bool] = []
 
-    def examine(config: object, *, offline: bool) -> list[doctor.Finding]:
+    def examine(config: object, *, offline: bool, **_: object) -> list[doctor.Finding]:
         asked.append(offline)
         return [doctor.Finding(name="model", good=good, text="tiny", cure="copy it again")]
 

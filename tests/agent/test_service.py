@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from agent import journal as journal_module
 from agent.alert import Alert, Heartbeat
 from agent.capture import Block, Reader
+from agent.clip import ClipKeeper
+from agent.clipbox import ClipBox
 from agent.clock import DeviceClock
 from agent.config import DeviceConfig
 from agent.decide import Decider, Detection, LabelRule
@@ -163,6 +165,7 @@ def bench(make_manifest: Callable[..., Manifest], tmp_path: Path) -> Iterator[Ma
         station: bool = True,
         ends: bool = True,
         sample_every: int = 20,
+        clips: ClipKeeper | None = None,
     ) -> Bench:
         manifest = make_manifest(gate=GateConfig(sample_every=sample_every))
         folder = tmp_path / f"device{len(opened)}"
@@ -183,6 +186,7 @@ def bench(make_manifest: Callable[..., Manifest], tmp_path: Path) -> Iterator[Ma
             health=Health(device, manifest, folder, now()),
             clock=clock,
             heartbeat_s=heartbeat_s,
+            clips=clips,
         )
         made = Bench(Service(stages), stages, reader, classifier, beats, folder, now)
         made.service.say = made.said.append
@@ -712,3 +716,45 @@ def test_a_half_that_is_told_to_stop_does_not_start_again() -> None:
     thread = supervised("sender", body, stop)
     thread.join(10.0)
     assert not thread.is_alive()
+
+
+# Clips
+
+
+class Voices:
+    """A voice detector that says what the test wants."""
+
+    def __init__(self, speaks: bool) -> None:
+        self.speaks = speaks
+
+    def is_speech(self, buf: bytes, sample_rate: int) -> bool:
+        return self.speaks
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_speech_costs_the_clip_and_never_the_alert(bench: Maker, tmp_path: Path, speaks: bool) -> None:
+    loud = np.random.default_rng(2).normal(0, 0.1, 8_000).astype(np.float32)
+    syllable = np.where(np.arange(8_000) % 8_000 < 4_000, 1.0, 0.01).astype(np.float32)
+    samples = [loud * syllable for _ in range(40)]
+    blocks = [Block(start=8_000 * number, samples=piece) for number, piece in enumerate(samples)]
+    box = ClipBox(tmp_path / "clips", 10_000_000)
+    made = bench(blocks, [MISS, HIT, HIT, MISS], clips=ClipKeeper(box, 4.0, Voices(speaks)))
+    made.run()
+    told = {line.event: line.fields for line in made.lines() if line.event.startswith("clip")}
+    opened = [alert for alert in made.alerts() if alert.revision == 0]
+    assert len(opened) == 1
+    if speaks:
+        assert told["clip_dropped"]["reason"] == "speech in it"
+        assert not (tmp_path / "clips").exists()
+    else:
+        assert told["clip_kept"]["alert_id"] == opened[0].alert_id
+        assert [path.name for path in (tmp_path / "clips").iterdir()] == [f"{opened[0].alert_id}.held"]
+
+
+def test_without_the_configuration_no_sound_touches_the_disk(bench: Maker) -> None:
+    made = bench(
+        [Block(start=8_000 * number, samples=np.full(8_000, 0.1, np.float32)) for number in range(30)], [HIT] * 8
+    )
+    made.run()
+    assert not any(line.event.startswith("clip") for line in made.lines())
+    assert not list(made.folder.rglob("*.held"))

@@ -221,6 +221,19 @@ def test_a_key_file_is_read(tmp_path: Path, form: str, mode: int) -> None:
     assert read_key(key_file(tmp_path, form.format(KEY.hex()).encode(), mode)) == KEY
 
 
+def test_what_systemd_hands_over_may_look_open_to_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = key_file(tmp_path, KEY.hex().encode(), 0o440)  # an access list's mask, systemd 257
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
+    assert read_key(path) == KEY
+    path.chmod(0o444)
+    with pytest.raises(ConfigError, match="others may read"):
+        read_key(path)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "elsewhere"))
+    with pytest.raises(ConfigError, match="others may read"):
+        read_key(path)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o610, 0o601, 0o666, 0o602])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = key_file(tmp_path, KEY.hex().encode(), mode)

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.alert import Alert, Clock, Heartbeat
+from agent.clipbox import ClipBox
 from agent.clock import DeviceClock
 from agent.counter import Counter
 from agent.errors import ConfigError, StorageError, UplinkError
@@ -29,6 +30,7 @@ from agent.signing import HEADER_SIGNATURE, RequestSeal, new_key, request_is_sig
 from agent.uplink import (
     ALERTS,
     CHALLENGE,
+    CLIPS,
     HEARTBEATS,
     LARGEST_ANSWER_BYTES,
     LONGEST_RETRY_S,
@@ -1009,3 +1011,96 @@ def test_the_key_is_in_no_log_line(post: Post, caplog: pytest.LogCaptureFixture,
         Uplink(outbox, post.link(url), DeviceClock(), random.Random(1), lambda kind, **_: None).deliver_one(0.0)
     assert KEY.hex() not in caplog.text
     assert "v1=" not in caplog.text
+
+
+# Clips
+
+
+class ClipLink(ScriptedLink):
+    """A link that also takes clips."""
+
+    def __init__(self, answer: "Callable[[str], Answer] | None" = None) -> None:
+        super().__init__()
+        self.clips: list[str] = []
+        self.clip_answer = answer or (lambda alert_id: signed({"schema": 1, "kind": "receipt", "clip": alert_id}, 201))
+
+    def post(self, path: str, body: bytes) -> Answer:
+        if not path.startswith(CLIPS):
+            return super().post(path, body)
+        self.clips.append(path.removeprefix(CLIPS))
+        return self.clip_answer(path.removeprefix(CLIPS))
+
+
+def with_clips(forest: Forest, folder: Path, link: ClipLink) -> ClipBox:
+    box = ClipBox(folder / "clips", 1_000_000)
+    forest.uplink = Uplink(forest.outbox, link, forest.clock, random.Random(7), forest.note, box)
+    forest.link = link
+    return box
+
+
+def test_a_clip_goes_only_after_its_alerts_receipt_and_after_everything_else(forest: Forest, tmp_path: Path) -> None:
+    link = ClipLink()
+    box = with_clips(forest, tmp_path, link)
+    first, second = make_alert(1), make_alert(2)
+    box.put(first.alert_id, b"sound")
+    assert forest.step() is None, "its alert has no receipt yet"
+    forest.outbox.put(first)
+    forest.outbox.put(second)
+    forest.run_until(forest.now_s + 1)
+    while forest.step() is not None:
+        pass
+    assert link.clips == [first.alert_id]
+    assert box.due() is None
+    assert forest.event_kinds() == ["delivered", "delivered", "clip_delivered"]
+    assert not list((tmp_path / "clips").iterdir())
+
+
+def test_a_clip_that_comes_behind_its_receipt_goes_as_well(forest: Forest, tmp_path: Path) -> None:
+    link = ClipLink()
+    box = with_clips(forest, tmp_path, link)
+    alert = make_alert(1)
+    forest.outbox.put(alert)
+    forest.step()
+    box.put(alert.alert_id, b"sound")
+    forest.step()
+    assert link.clips == [alert.alert_id]
+
+
+def test_a_refused_clip_is_let_go_and_an_unproven_answer_is_not_a_refusal(forest: Forest, tmp_path: Path) -> None:
+    link = ClipLink(lambda _: unsigned("captive portal", about_link=True))
+    box = with_clips(forest, tmp_path, link)
+    alert = make_alert(1)
+    box.release(alert.alert_id)
+    box.put(alert.alert_id, b"sound")
+    for _ in range(20):
+        forest.now_s += 1_000
+        forest.step()
+    assert box.due() is not None, "a portal proves nothing"
+    link.clip_answer = lambda alert_id: signed({"kind": "refused", "clip": alert_id, "reason": "no such alert"}, 422)
+    forest.now_s += 1_000
+    forest.step()
+    assert box.due() is None
+    assert "clip_refused" in forest.event_kinds()
+
+
+def test_a_clip_that_fails_by_its_own_fault_is_given_up(forest: Forest, tmp_path: Path) -> None:
+    link = ClipLink(lambda _: unsigned("answer 404"))
+    box = with_clips(forest, tmp_path, link)
+    alert = make_alert(1)
+    box.release(alert.alert_id)
+    box.put(alert.alert_id, b"sound")
+    for _ in range(10):
+        forest.now_s += 1_000
+        forest.step()
+    assert len(link.clips) == 5
+    assert "clip_dropped" in forest.event_kinds()
+
+
+def test_a_lost_counter_is_reopened_for_a_clip_too(forest: Forest, tmp_path: Path) -> None:
+    link = ClipLink(lambda _: signed({"kind": "counter", "nonce": "n", "highest": 9}, 409))
+    link.answer = lambda path, body: signed({"kind": "reopened", "highest": 9})
+    box = with_clips(forest, tmp_path, link)
+    box.release(make_alert(1).alert_id)
+    box.put(make_alert(1).alert_id, b"sound")
+    forest.step()
+    assert link.jumps == [9]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.watchdog import FEED_S, RunMark, Watchdog, sd_notify
+from agent.watchdog import FEED_S, RunMark, Watchdog, alive_file, sd_notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -53,6 +53,39 @@ def test_a_file_that_cannot_be_touched_stops_nothing(tmp_path: Path) -> None:
     watchdog = Watchdog(tmp_path / "no" / "folder" / "alive", lambda _: None)
     watchdog.ready()
     watchdog.see(1, 0.0)
+
+
+def test_signs_of_life_lie_in_memory_where_there_is_such_a_folder(tmp_path: Path) -> None:
+    folder, memory = tmp_path / "state", tmp_path / "memory"
+    folder.mkdir()
+    memory.mkdir()
+    for environ in ({"XDG_RUNTIME_DIR": str(memory)}, {"RUNTIME_DIRECTORY": f"{memory}:/other"}):
+        path, touch_s = alive_file(folder, environ)
+        assert path.parent == memory
+        assert touch_s == FEED_S
+        assert (folder / "alive").readlink() == path
+    other, _ = alive_file(tmp_path, {"XDG_RUNTIME_DIR": str(memory)})
+    assert other != path, "two agents have two files"
+    path.unlink()  # the device was off
+    Watchdog(path, lambda _: None).ready()
+    assert (folder / "alive").exists()
+
+
+@pytest.mark.parametrize("runtime", [None, "", "nowhere"])
+def test_on_flash_signs_of_life_are_seldom(tmp_path: Path, runtime: str | None) -> None:
+    environ = {} if runtime is None else {"XDG_RUNTIME_DIR": runtime and str(tmp_path / runtime)}
+    (tmp_path / "alive").symlink_to(tmp_path / "gone")
+    path, touch_s = alive_file(tmp_path, environ)
+    assert path == tmp_path / "alive"
+    touches: list[float] = []
+    watchdog = Watchdog(path, lambda _: None, touch_s)
+    for second in range(600):
+        path.unlink(missing_ok=True)
+        watchdog.see(second, float(second))
+        if path.exists():
+            touches.append(second)
+    assert len(touches) == 10
+    assert not path.is_symlink()
 
 
 def test_each_end_of_a_run_has_its_name(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from base_station.api import build_api
 from base_station.inbox import Inbox
 from base_station.keys import KeyRing
 from base_station.store import Store
+from tests.base_station import postgres
 
 START = datetime(2026, 11, 20, 3, 0, 0, tzinfo=UTC)
 BOOT = "5d0c9e0a-0000-4000-8000-000000000001"
@@ -131,9 +132,35 @@ def station_clock() -> StationClock:
     return StationClock()
 
 
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[URL]:
+    """Return the database of one PostgreSQL server for all tests, with the station's tables; or skip."""
+    with postgres.server() as server_url:
+        url = postgres.fresh(server_url, "station")
+        Store(url).close()
+        yield url
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(URL.create("sqlite", database=str(tmp_path / "station.db")))
+def sqlite_url(tmp_path: Path) -> URL:
+    return URL.create("sqlite", database=str(tmp_path / "station.db"))
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> Iterator[URL]:
+    """Return where the database is: in a file, unless a test asks for `both_databases`."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        yield request.getfixturevalue("sqlite_url")
+        return
+    url = request.getfixturevalue("postgres_url")
+    yield url
+    postgres.empty(url)
+
+
+@pytest.fixture
+def store(database_url: URL) -> Iterator[Store]:
+    store = Store(database_url)
     yield store
     store.close()
 

@@ -13,6 +13,8 @@ from agent.alert import LARGEST_ALERT_BYTES, Alert
 from agent.signing import HEADER_COUNTER, HEADER_DEVICE, HEADER_SIGNATURE, new_key, sign_request
 from base_station import api
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
 GOOD_KINDS = ("receipt", "refused", "counter", "reopened")
 
 
@@ -396,9 +398,11 @@ def test_healthz_says_that_the_database_answers(station):
 
 
 def test_a_database_that_refuses_is_a_503_and_never_a_receipt(station, ipe, alert_of):
-    with station.store._engine.begin() as connection:  # a fault that no public call can make
-        connection.exec_driver_sql("DROP TABLE blobs")
+    with station.store.database.engine.begin() as connection:  # a fault that no public call can make
+        connection.exec_driver_sql("ALTER TABLE blobs RENAME TO gone")
     response, _ = station.post(ipe, "/v1/alerts", alert_of("ipe-07").to_json())
+    with station.store.database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE gone RENAME TO blobs")
     assert_problem(response, 503)
     assert response.headers["retry-after"]
     assert station.get("/v1/alerts")["alerts"] == []

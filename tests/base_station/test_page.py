@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+import numpy as np
 import pytest
 
 from agent.alert import Clock
+from agent.clip import wav_bytes
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -190,3 +193,24 @@ def test_the_page_finds_back_to_a_station_that_was_killed(start_station, browser
     alert = alert_of("ipe-07", clock=clock_now())
     again.send(device, alert)
     visit.page.locator(f'[data-alert="{alert.alert_id}"]').wait_for(timeout=40_000)
+
+
+def test_the_sound_of_an_alert_can_be_played_and_comes_by_itself(start_station, browser, alert_of):
+    station = start_station()
+    device = station.add_device("ipe-07")
+    alert = alert_of("ipe-07", clock=clock_now())
+    station.send(device, alert)
+    visit = Visit(browser, station.url)
+    card = visit.card(alert.alert_id)
+    assert not card.locator("audio").is_visible()
+    sound = wav_bytes((3_000 * np.sin(np.arange(32_000) / 5)).astype(np.int16))
+    path = f"/v1/clips/{alert.alert_id}"
+    assert httpx.post(station.url + path, content=sound, headers=device.seal(path, sound).headers()).status_code == 201
+    card.locator("audio").wait_for(state="visible", timeout=20_000)
+    player = card.locator("audio")
+    player.evaluate(
+        "audio => new Promise((done, failed) => {audio.onloadedmetadata = done; audio.onerror = failed; "
+        "audio.preload = 'auto'; audio.load()})"
+    )
+    assert player.evaluate("audio => audio.duration") == 2.0
+    assert visit.foreign(station.url) == []

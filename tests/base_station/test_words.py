@@ -116,3 +116,19 @@ def test_quiet_is_never_said_while_nobody_listens(heartbeat_of):
     deaf = [words.device_words(device(heartbeat_of("ipe-07", states=("zeros",))), NOW)]
     assert words.summary([], deaf, NOW).headline == "Nobody is listening"
     assert words.summary([], [], NOW).mood == "empty"
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "announced_s", "condition"),
+    [(1900, 0, "trouble"), (1900, 300, "trouble"), (7200, 3600, "good"), (10_900, 3600, "trouble")],
+)
+def test_a_device_that_saves_power_is_silent_only_after_three_of_its_own_intervals(
+    heartbeat_of, silent_s, announced_s, condition
+):
+    beat = heartbeat_of("ipe-07", heartbeat_s=announced_s)
+    assert words.device_words(device(beat, silent_s=silent_s), NOW).condition == condition
+
+
+def test_a_battery_that_says_nothing_is_worded(heartbeat_of):
+    said = words.device_words(device(heartbeat_of("ipe-07", states=("battery_unknown",))), NOW)
+    assert said.headline == "its battery says nothing any more"

@@ -23,7 +23,7 @@ def main() -> int:
     """Run everything, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="kill -9 of the agent (%(default)s)")
-    parser.add_argument("--link-s", type=float, default=240.0, help="seconds of the bad link (%(default)s)")
+    parser.add_argument("--link-s", type=float, default=200.0, help="seconds of the bad link (%(default)s)")
     parser.add_argument("--rot", type=int, default=20, help="damaged outboxes (%(default)s)")
     parser.add_argument("--queue", type=int, default=10_000, help="alerts that wait (%(default)s)")
     parser.add_argument("--soak-h", type=float, default=24.0, help="hours of sound in the soak (%(default)s)")

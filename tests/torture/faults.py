@@ -242,17 +242,17 @@ def fill_outbox(path: Path, like: Alert, count: int) -> None:
 
 
 def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
-    """Bytes of the database, or of its copy, turned over between two runs: one is mended from the other."""
+    """Bytes of the database, its log or its copy turned over between two runs: each is mended from another."""
     rng = random.Random(seed)
     with Rig(folder) as rig:
         for _ in range(times):
             agent = rig.start_agent(rig.saw)
-            before = rig.waiting()
-            wait_until(lambda before=before: rig.waiting() > before, "an alert on the disk")  # type: ignore[misc]  # bound
+            before = len(rig.kept())
+            wait_until(lambda before=before: len(rig.kept()) > before, "an alert on the disk")  # type: ignore[misc]  # bound
             rig.kill(agent)
             rig.kills += 1
-            # killed in a transaction, it leaves its journal beside the database
-            files = [one for one in rig.state.glob("outbox.db*") if one.suffix in (".db", ".db-journal", ".copy")]
+            # what was put last lies in the log beside the database until it is carried over
+            files = [one for one in rig.state.glob("outbox.db*") if one.suffix in (".db", ".db-wal", ".copy")]
             path = rng.choice([one for one in files if one.stat().st_size])
             content = bytearray(path.read_bytes())
             for _ in range(rng.randint(1, 8)):
@@ -262,7 +262,7 @@ def rotten_outbox(folder: Path, *, times: int, seed: int = 3) -> Outcome:
         return _ended(
             rig,
             fault="a rotten outbox",
-            injected=f"1 to 8 bytes of the database or of its copy turned over between two starts, {times} times",
+            injected=f"1 to 8 bytes of the database, its log or its copy turned over between two starts, {times} times",
             remark="the agent started each time",
         )
 

@@ -1,0 +1,273 @@
+"""What the database holds. Every change here goes with a migration (`migrations/versions`).
+
+`devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
+order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
+`heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
+process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
+`verdicts` (what they said), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
+may read and judge).
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class Utc(TypeDecorator[datetime]):
+    """Aware times outside, UTC without a zone in the database: SQLite has no zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return UTC without a zone."""
+        del dialect
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return UTC with its zone."""
+        del dialect
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device_id", String(63), primary_key=True),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("added_utc", Utc, nullable=False),
+    Column("revoked_utc", Utc),
+)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("device_id", String(63), ForeignKey("devices.device_id"), primary_key=True),
+    Column("highest_counter", BigInteger, nullable=False),
+    Column("boot_id", String(64)),
+    Column("last_contact_utc", Utc),
+    Column("clock_offset_s", Float),
+    Column("heartbeat_utc", Utc),
+    Column("heartbeat", Text),
+    Column("model_digest", String(64)),
+    Column("model_since_utc", Utc),
+)
+
+SEQ = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("alert_id", String(36), nullable=False, unique=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("label", String(32), nullable=False),
+    Column("drill", Boolean, nullable=False),
+    Column("received_utc", Utc, nullable=False),
+    Index("alerts_by_device", "device_id", "seq"),
+    Index("alerts_by_label", "label", "seq"),
+    sqlite_autoincrement=True,
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("received_utc", Utc, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("score", Float, nullable=False),
+    Column("level_dbfs", Float, nullable=False),
+    Column("lasted_s", Float, nullable=False),
+    Column("onset_utc", Utc, nullable=False),
+    Column("onset_from", String(16), nullable=False),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("has_log_mel", Boolean, nullable=False),
+    Column("body_sha256", LargeBinary(32), nullable=False),
+    Column("body", Text, nullable=False),  # last: lists never read it, and SQLite then skips its pages
+    UniqueConstraint("alert_id", "revision"),
+    Index("revisions_by_onset", "onset_utc"),
+    Index("revisions_by_arrival", "received_utc"),
+    sqlite_autoincrement=True,
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("received_utc", Utc, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("heartbeats_by_device", "device_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("nonce", String(64), nullable=False),
+    Column("expires_utc", Utc, nullable=False),
+    Index("nonces_by_device", "device_id", "nonce"),
+    sqlite_autoincrement=True,
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("expires_utc", Utc, nullable=False),
+)
+
+hours = Table(
+    "hours",
+    metadata,
+    Column("device_id", String(63), ForeignKey("devices.device_id"), primary_key=True),
+    Column("begin_utc", Utc, primary_key=True),
+    Column("n_beats", Integer, nullable=False),
+    Column("level_sum", Float, nullable=False),
+)
+
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("subject", String(63), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("begin_utc", Utc, nullable=False),
+    Column("end_utc", Utc),
+    Column("seen_utc", Utc, nullable=False),
+    Column("returns", Integer, nullable=False),
+    Column("detail", String(300), nullable=False),
+    Column("devices", Text, nullable=False),
+    Index("conditions_by_end", "end_utc"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("rule", String(40), nullable=False),
+    Column("subject", String(120), nullable=False),
+    Column("digest", Boolean, nullable=False),
+    Column("notice", Text, nullable=False),
+    Column("created_utc", Utc, nullable=False),
+    Column("due_utc", Utc, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("done_utc", Utc),
+    Column("outcome", String(16), nullable=False),
+    Column("error", String(300), nullable=False),
+    UniqueConstraint("rule", "subject"),
+    Index("deliveries_by_due", "outcome", "due_utc"),
+    sqlite_autoincrement=True,
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("heard", String(32), nullable=False),
+    Column("chosen", String(16), nullable=False),
+    Column("judge", String(63), nullable=False),
+    Column("note", String(500), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Index("verdicts_by_alert", "alert_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+field_events = Table(
+    "field_events",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("run", String(32), nullable=False),
+    Column("kind", String(100), nullable=False),
+    Column("at_utc", Utc),
+    Column("dated", String(16), nullable=False),
+    Column("alert_id", String(36)),
+    Column("fields", Text, nullable=False),
+    Column("imported_utc", Utc, nullable=False),
+    Index("field_events_by_device", "device_id", "seq"),
+    Index("field_events_by_alert", "alert_id"),
+    sqlite_autoincrement=True,
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", String(200), nullable=False),
+    Column("added_utc", Utc, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("name", String(63), ForeignKey("people.name"), nullable=False),
+    Column("csrf", String(64), nullable=False),
+    Column("expires_utc", Utc, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("name", String(63), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Index("attempts_by_time", "at_utc"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("added_utc", Utc, nullable=False),
+)
