@@ -190,7 +190,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="ImageNet weights, folded (.npz); without it Keras downloads them"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet weights, folded (.npz; without it Keras downloads them), or YAMNet's .tflite",
     )
     parser.add_argument(
         "--minutes", type=float, default=0.0, metavar="M", help="training ends by then; 0: all mixtures (%(default)g)"

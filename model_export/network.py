@@ -1,32 +1,25 @@
-"""The network: MobileNetV2 on one channel of log-mel, from ImageNet weights, with a logit for each label.
+"""The network: MobileNet or MobileNetV2 on one channel of log-mel, with a logit for each label.
 
-Batch normalisation asks for care twice. Folded weights come without statistics, and training from them would start
-as another function: each layer is first given what it sees on real spectrograms. And the moving averages of a short
-training are stale: before export they are measured anew with the final weights.
+Batch normalisation asks for care twice. Pre-trained weights (`pretrained`) come without statistics, and training from
+them would start as another function: each layer is first given what it sees on real spectrograms. And the moving
+averages of a short training are stale: before export they are measured anew with the final weights.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from agent.errors import ConfigError
 from agent.features import FeatureConfig, Float32
 from model_export.recipe import MOBILENET, MOBILENET_V1, NetworkConfig
 
-_YAMNET_LAYER = re.compile(r"/layer(\d+)/(conv|depthwise_conv|pointwise_conv)/")
+Tensor: TypeAlias = Any
 KerasModel: TypeAlias = Any
 """Keras brings no types; this says at least what is meant."""
 
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2))
 """Filters and strides of MobileNet's blocks, all but the last."""
-YAMNET_SCALE, YAMNET_MEAN = 0.5, -2.5
-"""YAMNet saw the logarithm of magnitudes, half of that of power, with their mean left in."""
-FEATURE_SCALE = 0.25
-"""Folded into the first kernel: log-mel of about ±8 onto the ±2 for which the pre-trained kernels were made."""
 
 
 def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
@@ -52,11 +45,12 @@ def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> Ker
 def _mobilenet_v1(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
     """Return MobileNet without its last block, which alone would weigh a third of what a device may carry."""
     first = keras.Input((features.n_frames, features.n_mels, 1))
-    layer: Any = _normed(keras.layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False)(first))
+    n_first = round(32 * network.alpha)
+    layer: Any = _normed(keras.layers.Conv2D(n_first, 3, strides=2, padding="same", use_bias=False)(first))
     for n_filters, strides in _BLOCKS:
         depthwise = keras.layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)
         layer = _normed(depthwise(layer))
-        layer = _normed(keras.layers.Conv2D(n_filters, 1, use_bias=False)(layer))
+        layer = _normed(keras.layers.Conv2D(round(n_filters * network.alpha), 1, use_bias=False)(layer))
     pooled = keras.layers.Dropout(network.dropout)(keras.layers.GlobalAveragePooling2D()(layer))
     model = keras.Model(first, keras.layers.Dense(n_labels, name="logits")(pooled), name="curupira")
     for norm in batch_norms(model):
@@ -64,7 +58,7 @@ def _mobilenet_v1(network: NetworkConfig, features: FeatureConfig, n_labels: int
     return model
 
 
-def _normed(layer: Any) -> Any:
+def _normed(layer: Tensor) -> Tensor:
     return keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-3)(layer))
 
 
@@ -103,113 +97,6 @@ def convolutions(model: KerasModel) -> list[Any]:
     """Return the convolutions in order, depthwise ones included."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     return [layer for layer in model.layers if isinstance(layer, kinds)]
-
-
-def load_imagenet(model: KerasModel, weights: Path | None, network: NetworkConfig) -> None:
-    """Give the network ImageNet weights: from a file of folded layers, else Keras' own download.
-
-    Raises:
-        ConfigError: the file is not what is expected, or the download failed.
-    """
-    pairs = _folded(weights) if weights else _downloaded(network)
-    layers = list(zip(convolutions(model), batch_norms(model), strict=True))
-    if len(pairs) != len(layers):
-        raise ConfigError(f"{weights}: holds {len(pairs)} layers, expected {len(layers)} of MobileNetV2")
-    for number, ((convolution, norm), (kernel, bias)) in enumerate(zip(layers, pairs, strict=True)):
-        if number == 0:
-            # the three colours of a grey picture are equal: one channel with their sum is the same function
-            kernel = kernel.sum(axis=2, keepdims=True) * FEATURE_SCALE  # noqa: PLW2901  # the same thing, adapted
-        if kernel.shape != convolution.kernel.shape:
-            raise ConfigError(
-                f"{weights}: layer {number} has shape {kernel.shape}, expected {tuple(convolution.kernel.shape)}; "
-                "the weights are of MobileNetV2 with alpha 1.0"
-            )
-        convolution.kernel.assign(kernel)
-        ones = np.ones(bias.shape, np.float32)
-        norm.set_weights([ones, bias, 0 * ones, ones - norm.epsilon])
-
-
-def load_yamnet(model: KerasModel, weights: Path) -> None:
-    """Give a MobileNet the first layers of YAMNet, out of its TFLite file.
-
-    Raises:
-        ConfigError: the file is not what is expected.
-    """
-    pairs = _yamnet_layers(weights)
-    for number, (convolution, norm) in enumerate(zip(convolutions(model), batch_norms(model), strict=True)):
-        kernel, bias = pairs[number]
-        if kernel.shape != convolution.kernel.shape:
-            expected = tuple(convolution.kernel.shape)
-            raise ConfigError(f"{weights}: layer {number} has shape {kernel.shape}, expected {expected} of YAMNet")
-        if number == 0:
-            bias = bias + YAMNET_MEAN * kernel.sum(axis=(0, 1, 2))  # noqa: PLW2901  # the same thing, adapted
-            kernel = kernel * YAMNET_SCALE  # noqa: PLW2901  # as above
-        convolution.kernel.assign(kernel)
-        ones = np.ones(bias.shape, np.float32)
-        norm.set_weights([ones, bias, 0 * ones, ones - norm.epsilon])
-
-
-def _yamnet_layers(path: Path) -> list[tuple[Float32, Float32]]:
-    """Return (kernel, bias) of each convolution in order, in Keras' order of axes."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_path=str(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: is no TFLite file: {error}") from error
-    kernels: dict[str, Float32] = {}
-    biases: dict[str, Float32] = {}
-    for tensor in interpreter.get_tensor_details():
-        layer = _YAMNET_LAYER.search(tensor["name"])
-        shape = tuple(tensor["shape"])
-        if layer is None or len(shape) not in (1, 4) or (len(shape) == 4 and shape[1] not in (1, 3)):
-            continue
-        name = f"{int(layer[1]):02d} {layer[2]}"
-        target = biases if len(shape) == 1 else kernels
-        if name not in target:
-            target[name] = _real(interpreter.get_tensor(tensor["index"]), tensor["quantization_parameters"])
-    names = sorted(kernels)  # "depthwise" comes before "pointwise"
-    return [(kernels[name].transpose(1, 2, 3, 0), biases[name]) for name in names]
-
-
-def _real(values: Any, quantisation: Any) -> Float32:
-    """Return a tensor's real values."""
-    scales = quantisation["scales"]
-    if not len(scales):
-        return np.asarray(values, np.float32)
-    shape = [1] * values.ndim
-    shape[quantisation["quantized_dimension"]] = len(scales)
-    centred = values.astype(np.float32) - quantisation["zero_points"].reshape(shape)
-    return np.asarray(centred * scales.reshape(shape), np.float32)
-
-
-def _folded(path: Path) -> list[tuple[Float32, Float32]]:
-    try:
-        with np.load(path) as file:
-            kernels = sorted(name for name in file.files if name.endswith("_kernel"))
-            return [(file[name], file[f"{name[:2]}_bias"]) for name in kernels]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path}: is no file of folded MobileNetV2 weights: {error}") from error
-
-
-def _downloaded(network: NetworkConfig) -> list[tuple[Float32, Float32]]:
-    try:
-        source = keras.applications.MobileNetV2(
-            input_shape=(224, 224, 3), alpha=network.alpha, include_top=False, weights="imagenet"
-        )
-    except Exception as error:  # Keras raises this very class where a download fails
-        raise ConfigError(
-            f"ImageNet weights for alpha {network.alpha:g} cannot be downloaded ({error}); give --weights FILE"
-        ) from error
-    pairs: list[tuple[Float32, Float32]] = []
-    for convolution, norm in zip(convolutions(source), batch_norms(source), strict=True):
-        gamma, beta, mean, variance = norm.get_weights()
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        kernel = convolution.get_weights()[0]
-        # a depthwise kernel has its channels in the third place
-        shaped = factor[:, None] if isinstance(convolution, keras.layers.DepthwiseConv2D) else factor
-        pairs.append((kernel * shaped, beta - mean * factor))
-    return pairs
 
 
 def start_from(model: KerasModel, batch: Float32) -> None:

@@ -102,7 +102,7 @@ class NetworkConfig:
     """`mobilenet_v2`; `mobilenet_v1`, which can start from YAMNet's weights; or `small_cnn`: three convolutions and two
     dense layers, as tutorials have it."""
     alpha: float = 1.0
-    """Width of MobileNetV2; pre-trained weights exist for 1.0 here."""
+    """Width of a MobileNet; pre-trained weights exist for 1.0 here."""
     dropout: float = 0.25
     """Share of pooled features dropped in training."""
     batch_norm_momentum: float = 0.95
