@@ -7,6 +7,7 @@ Either file holds convolutions with their batch norms folded in. The first kerne
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -136,7 +137,7 @@ def _yamnet(path: Path | None) -> Layers:
     return [(kernels[name].transpose(1, 2, 3, 0), biases[name]) for name in names]
 
 
-def _real(values: NDArray[np.generic], quantisation: Mapping[str, NDArray[np.generic]]) -> Float32:
+def _real(values: NDArray[np.generic], quantisation: Mapping[str, Any]) -> Float32:
     """Return a tensor's real values."""
     scales = quantisation["scales"]
     if not len(scales):
