@@ -205,4 +205,5 @@ def test_wrong_use_is_named(
 
 def test_every_archive_says_its_licence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
-    assert capsys.readouterr().out.count("licence: CC BY-NC 3.0") == len(download.ARCHIVES)
+    told = capsys.readouterr().out
+    assert all(archive.licence and f"licence: {archive.licence}" in told for archive in download.ARCHIVES.values())
