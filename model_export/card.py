@@ -6,10 +6,15 @@ from typing import Any
 
 from agent.manifest import Manifest
 from model_export.operating import words_of
-from model_export.recipe import MOBILENET
+from model_export.recipe import MOBILENET, MOBILENET_V1
 from model_export.summary import table
 
 LICENCE = "CC-BY-NC-4.0"
+
+_BEGAN = {
+    MOBILENET: "MobileNetV2 trained on ImageNet (Apache-2.0)",
+    MOBILENET_V1: "the first thirteen layers of YAMNet, which was trained on AudioSet (Apache-2.0)",
+}
 
 LICENCE_NOTICE = """\
 The files default.tflite, default.json and default.md in this folder (the trained weights, their manifest and
@@ -63,7 +68,7 @@ Int8 against the trained network on {parity_windows} windows: the same labels on
 |---|---|---|
 {data_rows}
 
-The weights began as MobileNetV2 trained on ImageNet (Apache-2.0). Saws, engines, insects, birds, wind and rain of
+The weights began as {began}. Saws, engines, insects, birds, wind and rain of
 the project's own generator (`agent/synth.py`) were added.
 
 ## Licence
@@ -92,6 +97,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     return _TEMPLATE.format(
         name=manifest.name,
         network=_network(manifest.recipe["network"]),
+        began=_BEGAN.get(manifest.recipe["network"].get("kind", MOBILENET), "random numbers"),
         n_frames=manifest.features.n_frames,
         n_mels=manifest.features.n_mels,
         kilobytes=n_bytes / 1_000,
@@ -135,4 +141,6 @@ def _confusions(evaluation: dict[str, Any] | None) -> str:
 def _network(network: dict[str, Any]) -> str:
     if network.get("kind", MOBILENET) == MOBILENET:
         return f"MobileNetV2 (alpha {network['alpha']:g})"
+    if network["kind"] == MOBILENET_V1:
+        return f"MobileNet (alpha {network['alpha']:g}) without its last block"
     return "small convolutional network"

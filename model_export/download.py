@@ -37,7 +37,7 @@ class Archive:
     file: str
     """What it is called here."""
     folder: str
-    """What it unpacks to."""
+    """What it unpacks to; files that lie loose in it are put into a folder of this name."""
     checksum: str
     """`md5:...` or `sha256:...`; nothing where none is known to us."""
     licence: str
@@ -62,6 +62,15 @@ ARCHIVES: Final[Mapping[str, Archive]] = {
         licence="CC BY-NC 3.0",
         about="8,732 clips of at most 4 s in 10 classes, ten folds; 6 GB. Cite: J. Salamon, C. Jacoby, J. P. Bello, A "
         "Dataset and Taxonomy for Urban Sound Research, 2014",
+    ),
+    "yamnet": Archive(
+        url="https://www.kaggle.com/api/v1/models/google/yamnet/tfLite/classification-tflite/1/download",
+        file="yamnet.tar.gz",
+        folder="yamnet",
+        checksum="",
+        licence="Apache-2.0",
+        about="no data set: Google's YAMNet, trained on AudioSet, whose weights `rainforest-audioset` begins with "
+        "(--weights yamnet/1.tflite); 4 MB",
     ),
 }
 
@@ -218,10 +227,11 @@ def _unpack(path: Path, into: Path, folder: str) -> None:
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(f"{path}: cannot be unpacked: {error}") from error
-    inner = partial / folder
+    members = sorted(partial.iterdir())
+    inner = partial if members and all(one.is_file() for one in members) else partial / folder
     if not inner.is_dir():
-        names = sorted(one.name for one in partial.iterdir())
+        names = [one.name for one in members]
         shutil.rmtree(partial)
         raise DataError(f"{path}: holds {', '.join(names[:5])}, expected the folder {folder}; is it another archive?")
     inner.replace(into / folder)
-    shutil.rmtree(partial)
+    shutil.rmtree(partial, ignore_errors=True)

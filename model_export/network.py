@@ -1,30 +1,31 @@
-"""The network: MobileNetV2 on one channel of log-mel, from ImageNet weights, with a logit for each label.
+"""The network: MobileNet or MobileNetV2 on one channel of log-mel, with a logit for each label.
 
-Batch normalisation asks for care twice. Folded weights come without statistics, and training from them would start
-as another function: each layer is first given what it sees on real spectrograms. And the moving averages of a short
-training are stale: before export they are measured anew with the final weights.
+Batch normalisation asks for care twice. Pre-trained weights (`pretrained`) come without statistics, and training from
+them would start as another function: each layer is first given what it sees on real spectrograms. And the moving
+averages of a short training are stale: before export they are measured anew with the final weights.
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from agent.errors import ConfigError
 from agent.features import FeatureConfig, Float32
-from model_export.recipe import MOBILENET, NetworkConfig
+from model_export.recipe import MOBILENET, MOBILENET_V1, NetworkConfig
 
+Tensor: TypeAlias = Any
 KerasModel: TypeAlias = Any
 """Keras brings no types; this says at least what is meant."""
 
-FEATURE_SCALE = 0.25
-"""Folded into the first kernel: log-mel of about ±8 onto the ±2 for which the pre-trained kernels were made."""
+_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2))
+"""Filters and strides of MobileNet's blocks, all but the last."""
 
 
 def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
     """Return the untrained network, input (n_frames, n_mels, 1), output n_labels logits."""
+    if network.kind == MOBILENET_V1:
+        return _mobilenet_v1(network, features, n_labels)
     if network.kind != MOBILENET:
         return _small_cnn(network, features, n_labels)
     base = keras.applications.MobileNetV2(
@@ -39,6 +40,26 @@ def build(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> Ker
     for layer in batch_norms(model):
         layer.momentum = network.batch_norm_momentum
     return model
+
+
+def _mobilenet_v1(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
+    """Return MobileNet without its last block, which alone would weigh a third of what a device may carry."""
+    first = keras.Input((features.n_frames, features.n_mels, 1))
+    n_first = round(32 * network.alpha)
+    layer: Any = _normed(keras.layers.Conv2D(n_first, 3, strides=2, padding="same", use_bias=False)(first))
+    for n_filters, strides in _BLOCKS:
+        depthwise = keras.layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)
+        layer = _normed(depthwise(layer))
+        layer = _normed(keras.layers.Conv2D(round(n_filters * network.alpha), 1, use_bias=False)(layer))
+    pooled = keras.layers.Dropout(network.dropout)(keras.layers.GlobalAveragePooling2D()(layer))
+    model = keras.Model(first, keras.layers.Dense(n_labels, name="logits")(pooled), name="curupira")
+    for norm in batch_norms(model):
+        norm.momentum = network.batch_norm_momentum
+    return model
+
+
+def _normed(layer: Tensor) -> Tensor:
+    return keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-3)(layer))
 
 
 def _small_cnn(network: NetworkConfig, features: FeatureConfig, n_labels: int) -> KerasModel:
@@ -76,59 +97,6 @@ def convolutions(model: KerasModel) -> list[Any]:
     """Return the convolutions in order, depthwise ones included."""
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     return [layer for layer in model.layers if isinstance(layer, kinds)]
-
-
-def load_imagenet(model: KerasModel, weights: Path | None, network: NetworkConfig) -> None:
-    """Give the network ImageNet weights: from a file of folded layers, else Keras' own download.
-
-    Raises:
-        ConfigError: the file is not what is expected, or the download failed.
-    """
-    pairs = _folded(weights) if weights else _downloaded(network)
-    layers = list(zip(convolutions(model), batch_norms(model), strict=True))
-    if len(pairs) != len(layers):
-        raise ConfigError(f"{weights}: holds {len(pairs)} layers, expected {len(layers)} of MobileNetV2")
-    for number, ((convolution, norm), (kernel, bias)) in enumerate(zip(layers, pairs, strict=True)):
-        if number == 0:
-            # the three colours of a grey picture are equal: one channel with their sum is the same function
-            kernel = kernel.sum(axis=2, keepdims=True) * FEATURE_SCALE  # noqa: PLW2901  # the same thing, adapted
-        if kernel.shape != convolution.kernel.shape:
-            raise ConfigError(
-                f"{weights}: layer {number} has shape {kernel.shape}, expected {tuple(convolution.kernel.shape)}; "
-                "the weights are of MobileNetV2 with alpha 1.0"
-            )
-        convolution.kernel.assign(kernel)
-        ones = np.ones(bias.shape, np.float32)
-        norm.set_weights([ones, bias, 0 * ones, ones - norm.epsilon])
-
-
-def _folded(path: Path) -> list[tuple[Float32, Float32]]:
-    try:
-        with np.load(path) as file:
-            kernels = sorted(name for name in file.files if name.endswith("_kernel"))
-            return [(file[name], file[f"{name[:2]}_bias"]) for name in kernels]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path}: is no file of folded MobileNetV2 weights: {error}") from error
-
-
-def _downloaded(network: NetworkConfig) -> list[tuple[Float32, Float32]]:
-    try:
-        source = keras.applications.MobileNetV2(
-            input_shape=(224, 224, 3), alpha=network.alpha, include_top=False, weights="imagenet"
-        )
-    except Exception as error:  # Keras raises this very class where a download fails
-        raise ConfigError(
-            f"ImageNet weights for alpha {network.alpha:g} cannot be downloaded ({error}); give --weights FILE"
-        ) from error
-    pairs: list[tuple[Float32, Float32]] = []
-    for convolution, norm in zip(convolutions(source), batch_norms(source), strict=True):
-        gamma, beta, mean, variance = norm.get_weights()
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        kernel = convolution.get_weights()[0]
-        # a depthwise kernel has its channels in the third place
-        shaped = factor[:, None] if isinstance(convolution, keras.layers.DepthwiseConv2D) else factor
-        pairs.append((kernel * shaped, beta - mean * factor))
-    return pairs
 
 
 def start_from(model: KerasModel, batch: Float32) -> None:

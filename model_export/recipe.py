@@ -90,7 +90,8 @@ class MixConfig:
 
 
 MOBILENET: Final = "mobilenet_v2"
-NETWORKS: Final = (MOBILENET, "small_cnn")
+MOBILENET_V1: Final = "mobilenet_v1"
+NETWORKS: Final = (MOBILENET, MOBILENET_V1, "small_cnn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +99,10 @@ class NetworkConfig:
     """The network: on one channel, with dropout before the last layer, one logit a label."""
 
     kind: str = MOBILENET
-    """`mobilenet_v2`, or `small_cnn`: three convolutions and two dense layers, as tutorials have it."""
+    """`mobilenet_v2`; `mobilenet_v1`, which can start from YAMNet's weights; or `small_cnn`: three convolutions and two
+    dense layers, as tutorials have it."""
     alpha: float = 1.0
-    """Width of MobileNetV2; pre-trained weights exist for 1.0 here."""
+    """Width of a MobileNet; pre-trained weights exist for 1.0 here."""
     dropout: float = 0.25
     """Share of pooled features dropped in training."""
     batch_norm_momentum: float = 0.95
@@ -269,6 +271,7 @@ def parse_recipe(document: object) -> Recipe:
         network=NetworkConfig.parse(fields.sub("network")),
         training=TrainConfig.parse(fields.sub("training")),
         decision=DecisionConfig.parse(fields.sub("decision")) if fields.has("decision") else DecisionConfig(),
+        features=FeatureConfig.parse(fields.sub("features")) if fields.has("features") else FeatureConfig(),
     )
     fields.done()
     return recipe

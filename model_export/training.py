@@ -18,8 +18,8 @@ import keras
 import numpy as np
 
 from agent.features import Float32
-from model_export import network
-from model_export.recipe import MOBILENET, Recipe, TrainConfig
+from model_export import network, pretrained
+from model_export.recipe import MOBILENET, MOBILENET_V1, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
 
 Optimizer: TypeAlias = Any
@@ -64,7 +64,7 @@ def train(
         recipe: what to train.
         job: where its mixtures come from.
         folder: checkpoints, the history and the result.
-        weights: folded ImageNet weights, or None for Keras' own download.
+        weights: what the network begins with (`pretrained.load`), or None for Keras' own download.
         minutes: the schedule ends by then, or None for all mixtures of the recipe.
         processes: how many make mixtures.
         now: a clock in seconds.
@@ -166,14 +166,12 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
 
 def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
     """Give the network its first weights."""
-    if recipe.network.kind != MOBILENET:
-        return
-    if recipe.network.alpha == 1.0:
-        network.load_imagenet(model, weights, recipe.network)
+    if pretrained.starts_from_weights(recipe.network):
+        pretrained.load(model, recipe.network, weights)
         job.folder.mkdir(parents=True, exist_ok=True)
         first = read_shard(make_shard(job, 0)).windows[:256]
         network.start_from(model, first[..., None])
-    else:
+    elif recipe.network.kind in (MOBILENET, MOBILENET_V1):
         log.warning("alpha %g has no weights here: training starts from random ones", recipe.network.alpha)
 
 

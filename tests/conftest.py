@@ -24,6 +24,15 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def peers_dir() -> Path:
+    """Return the folder of the models that ours is compared with, or skip."""
+    path = Path(os.environ.get("CURUPIRA_PEERS", REPO.parent / "shared" / "peers"))
+    if not (path / "yamnet.tflite").is_file():
+        pytest.skip(f"no yamnet.tflite at {path}; set CURUPIRA_PEERS")
+    return path
+
+
+@pytest.fixture(scope="session")
 def weights_file() -> Path:
     """Return the ImageNet weights for MobileNetV2, or skip."""
     default = REPO.parent / "shared" / "weights" / "mobilenet_v2_1.0_imagenet.npz"

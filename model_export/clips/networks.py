@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from agent.features import Float32
-from model_export import network
+from model_export import network, pretrained
 from model_export.clips.pictures import columns
 from model_export.clips.recipe import CALL_CNN, INCEPTION, MOBILENET, SMALL_CNN, ClipRecipe
 from model_export.network import KerasModel
@@ -91,7 +91,7 @@ def begin(net: Net, recipe: ClipRecipe, weights: Path | None, pictures: Float32)
     """
     kind = recipe.network.kind
     if kind == MOBILENET:
-        network.load_imagenet(net.body, weights, MixtureNetwork())
+        pretrained.load(net.body, MixtureNetwork(), weights)
         if not recipe.network.frozen:
             network.start_from(net.body, pictures[:256, ..., None])
         return IMAGENET
@@ -112,7 +112,7 @@ def _load_inception(body: KerasModel) -> None:
     pairs = zip(network.convolutions(source), network.convolutions(body), strict=True)
     for number, (given, own) in enumerate(pairs):
         kernel = given.get_weights()[0]
-        own.kernel.assign(kernel.sum(axis=2, keepdims=True) * network.FEATURE_SCALE if number == 0 else kernel)
+        own.kernel.assign(kernel.sum(axis=2, keepdims=True) * pretrained.FEATURE_SCALE if number == 0 else kernel)
     for given, own in zip(network.batch_norms(source), network.batch_norms(body), strict=True):
         own.set_weights(given.get_weights())
 

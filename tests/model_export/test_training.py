@@ -60,7 +60,7 @@ def test_pretrained_weights_start_as_the_same_function(weights_file: Path) -> No
 
     from agent import synth
     from agent.features import FeatureConfig
-    from model_export import network
+    from model_export import network, pretrained
     from model_export.mixing import features_of
     from model_export.recipe import NetworkConfig
 
@@ -68,7 +68,7 @@ def test_pretrained_weights_start_as_the_same_function(weights_file: Path) -> No
     rng = np.random.default_rng(2)
     windows = np.stack([features_of(synth.forest(3.0, rng), features) for _ in range(16)])[..., None]
     model = network.build(NetworkConfig(dropout=0.0), features, 3)
-    network.load_imagenet(model, weights_file, NetworkConfig())
+    pretrained.load(model, NetworkConfig(), weights_file)
     before = keras.ops.convert_to_numpy(model(windows, training=False))
     network.start_from(model, windows)
     for training in (False, True):

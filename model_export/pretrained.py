@@ -1,0 +1,148 @@
+"""What networks begin with: ImageNet's weights for MobileNetV2, AudioSet's (those of YAMNet) for MobileNet.
+
+Either file holds convolutions with their batch norms folded in. The first kernel is adapted to log-mel as
+`agent.features` has it; all others are taken as they are.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import ConfigError
+from agent.features import Float32
+from model_export.network import KerasModel, batch_norms, convolutions
+from model_export.recipe import MOBILENET, MOBILENET_V1, NetworkConfig
+
+FEATURE_SCALE = 0.25
+"""Folded into MobileNetV2's first kernel: log-mel of about ±8 onto the ±2 for which the kernels were made."""
+YAMNET_SCALE, YAMNET_MEAN = 0.5, -2.5
+"""YAMNet saw the logarithm of magnitudes, half of that of power, with its mean left in: about this much in speech and
+music at the usual levels."""
+
+_LAYER = re.compile(r"/layer(\d+)/(conv|depthwise_conv|pointwise_conv)/")
+_FOR = {MOBILENET: "MobileNetV2 with alpha 1.0", MOBILENET_V1: "YAMNet"}
+
+Layers = Sequence[tuple[Float32, Float32]]
+"""(kernel, bias) of each convolution in order, in Keras' order of axes."""
+
+
+def starts_from_weights(network: NetworkConfig) -> bool:
+    """Say whether a network begins with the weights of another; others begin at random."""
+    return network.kind in _FOR and network.alpha == 1.0
+
+
+def load(model: KerasModel, network: NetworkConfig, weights: Path | None) -> None:
+    """Give a network the weights that it begins with.
+
+    Args:
+        model: as `network.build` made it.
+        network: its description.
+        weights: folded ImageNet weights (.npz) or YAMNet's .tflite; None: Keras' own download of the former.
+
+    Raises:
+        ConfigError: the file is not what is expected, or none was given and none can be had.
+    """
+    if network.kind == MOBILENET_V1:
+        layers = _with_first(_yamnet(weights), lambda kernel: kernel * YAMNET_SCALE, YAMNET_MEAN)
+    else:
+        layers = _folded(weights) if weights else _downloaded(network)
+        # the three colours of a grey picture are equal: one channel with their sum is the same function
+        layers = _with_first(layers, lambda kernel: kernel.sum(axis=2, keepdims=True) * FEATURE_SCALE, 0.0)
+    _assign(model, layers, f"{weights}: ", _FOR[network.kind])
+
+
+def _with_first(layers: Layers, adapt: Callable[[Float32], Float32], mean: float) -> Layers:
+    """Return the layers with the first one's kernel adapted; `mean` was in its input and is not any more."""
+    (kernel, bias), *rest = layers
+    return [(adapt(kernel), bias + mean * kernel.sum(axis=(0, 1, 2))), *rest]
+
+
+def _assign(model: KerasModel, layers: Layers, where: str, expected: str) -> None:
+    own = list(zip(convolutions(model), batch_norms(model), strict=True))
+    if len(layers) < len(own):
+        raise ConfigError(f"{where}holds {len(layers)} layers, expected {len(own)} of {expected}")
+    # what is left over is a last block that this network does without
+    for number, ((convolution, norm), (kernel, bias)) in enumerate(zip(own, layers, strict=False)):
+        if kernel.shape != convolution.kernel.shape:
+            raise ConfigError(
+                f"{where}layer {number} has shape {kernel.shape}, expected {tuple(convolution.kernel.shape)} of "
+                f"{expected}"
+            )
+        convolution.kernel.assign(kernel)
+        ones = np.ones(bias.shape, np.float32)
+        norm.set_weights([ones, bias, 0 * ones, ones - norm.epsilon])
+
+
+def _folded(path: Path) -> Layers:
+    try:
+        with np.load(path) as file:
+            kernels = sorted(name for name in file.files if name.endswith("_kernel"))
+            return [(file[name], file[f"{name[:2]}_bias"]) for name in kernels]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: is no file of folded MobileNetV2 weights: {error}") from error
+
+
+def _downloaded(network: NetworkConfig) -> Layers:
+    try:
+        source = keras.applications.MobileNetV2(
+            input_shape=(224, 224, 3), alpha=network.alpha, include_top=False, weights="imagenet"
+        )
+    except Exception as error:  # Keras raises this very class where a download fails
+        raise ConfigError(
+            f"ImageNet weights for alpha {network.alpha:g} cannot be downloaded ({error}); give --weights FILE"
+        ) from error
+    pairs: list[tuple[Float32, Float32]] = []
+    for convolution, norm in zip(convolutions(source), batch_norms(source), strict=True):
+        gamma, beta, mean, variance = norm.get_weights()
+        factor = gamma / np.sqrt(variance + norm.epsilon)
+        kernel = convolution.get_weights()[0]
+        # a depthwise kernel has its channels in the third place
+        shaped = factor[:, None] if isinstance(convolution, keras.layers.DepthwiseConv2D) else factor
+        pairs.append((kernel * shaped, beta - mean * factor))
+    return pairs
+
+
+def _yamnet(path: Path | None) -> Layers:
+    from ai_edge_litert.interpreter import Interpreter
+
+    if path is None:
+        raise ConfigError(
+            "this network begins with YAMNet's weights, and none were given; give --weights FILE, YAMNet's .tflite "
+            "(docs/recipes.md says which), or take the recipe `rainforest`, which begins with ImageNet's"
+        )
+    try:
+        interpreter = Interpreter(model_path=str(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: is no TFLite file, expected YAMNet's: {error}") from error
+    kernels: dict[str, Float32] = {}
+    biases: dict[str, Float32] = {}
+    for tensor in interpreter.get_tensor_details():
+        layer = _LAYER.search(tensor["name"])
+        shape = tuple(tensor["shape"])
+        # weights of a layer; what flows between layers has the shape of a map
+        if layer is None or len(shape) not in (1, 4) or (len(shape) == 4 and shape[1] not in (1, 3)):
+            continue
+        target = biases if len(shape) == 1 else kernels
+        name = f"{int(layer[1]):02d} {layer[2]}"
+        if name not in target:
+            target[name] = _real(interpreter.get_tensor(tensor["index"]), tensor["quantization_parameters"])
+    if not kernels or kernels.keys() != biases.keys():
+        raise ConfigError(f"{path}: has no layers with YAMNet's names, expected YAMNet's .tflite")
+    names = sorted(kernels)  # "depthwise" comes before "pointwise"
+    return [(kernels[name].transpose(1, 2, 3, 0), biases[name]) for name in names]
+
+
+def _real(values: NDArray[np.generic], quantisation: Mapping[str, Any]) -> Float32:
+    """Return a tensor's real values."""
+    scales = quantisation["scales"]
+    if not len(scales):
+        return np.asarray(values, np.float32)
+    shape = [1] * values.ndim
+    shape[quantisation["quantized_dimension"]] = len(scales)
+    centred = values.astype(np.float32) - quantisation["zero_points"].reshape(shape).astype(np.float32)
+    return np.asarray(centred * scales.reshape(shape), np.float32)
