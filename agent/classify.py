@@ -10,7 +10,6 @@ import importlib.metadata
 import io
 import logging
 import os
-import platform
 import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -33,10 +32,6 @@ CLEAR_MARGIN = 0.3
 """Another kernel family must give the same best label where the golden scores are at least this far apart..."""
 MEAN_DIFFERENCE = 0.02
 """...and scores that differ by no more than this on average."""
-GOLDEN_MACHINES = ("x86_64", "AMD64")
-"""Processors on which XNNPACK gives the golden answers to the bit: they were made on one of these."""
-ROUNDING_STEPS = 2
-"""Output steps by which XNNPACK may differ elsewhere: on arm64 a step here and there (docs/install.md)."""
 SUSPICIOUS_REPEATS = 40
 """As many equal answers to different windows make the model prove itself again."""
 PROOF_EVERY = 2_400
@@ -84,23 +79,14 @@ class TfliteClassifier:
         if np.array_equal(answers, manifest.golden_outputs):
             return
         if self.xnnpack:
-            self._compare(answers)
-            return
+            n_wrong = int((answers != manifest.golden_outputs).any(axis=1).sum())
+            raise ModelError(f"{self.runtime}: {n_wrong} of {len(answers)} golden answers differ, expected none")
         table = manifest.score_table()
         problem = disagreement(
             table[answers.astype(np.intp) + 128], table[manifest.golden_outputs.astype(np.intp) + 128]
         )
         if problem:
             raise ModelError(f"{self.runtime}: {problem}")
-
-    def _compare(self, answers: Int8) -> None:
-        """Raise ModelError unless these are XNNPACK's answers, shape (n_golden, n_labels), for this processor."""
-        steps = np.abs(answers.astype(np.intp) - self.manifest.golden_outputs).max(axis=1)
-        allowed = 0 if platform.machine() in GOLDEN_MACHINES else ROUNDING_STEPS
-        n_wrong = int((steps > allowed).sum())
-        if n_wrong:
-            by = f" by more than {allowed} steps" if allowed else ""
-            raise ModelError(f"{self.runtime}: {n_wrong} of {len(answers)} golden answers differ{by}, expected none")
 
     def _answer(self, window: Int8) -> Int8:
         try:

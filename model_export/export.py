@@ -101,7 +101,9 @@ def convert(model: network.KerasModel, representative: Float32 | None) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         signature = [keras.InputSpec(shape=(1, *model.input.shape[1:]), dtype="float32")]
-        model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        network.mean_by_convolution(model).export(
+            folder, format="tf_saved_model", input_signature=signature, verbose=False
+        )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if representative is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -88,6 +88,40 @@ def with_kinds(model: KerasModel, n_kinds: int) -> KerasModel:
     return keras.Model(model.input, keras.layers.Concatenate()([model.output, kinds]), name="curupira_training")
 
 
+class MapMean(keras.layers.Layer):  # type: ignore[misc]  # Keras brings no types
+    """The mean over a whole map as a depthwise convolution, (n, height, width, channels) to (n, channels)."""
+
+    def __init__(self, *, keepdims: bool, name: str) -> None:
+        """Make it like the pooling of this name; with keepdims the map stays, one by one."""
+        super().__init__(name=name)
+        self._keepdims = keepdims
+
+    def call(self, maps: KerasModel) -> KerasModel:
+        """Return the mean of each channel."""
+        _, height, width, channels = maps.shape
+        kernel = np.full((height, width, channels, 1), 1 / (height * width), np.float32)
+        means = keras.ops.depthwise_conv(maps, kernel, padding="valid")
+        return means if self._keepdims else keras.ops.reshape(means, (-1, channels))
+
+
+def mean_by_convolution(model: KerasModel) -> KerasModel:
+    """Return the same function without TFLite's MEAN, for export: same weights, but none of them shared.
+
+    XNNPACK rounds an int8 MEAN one way on x86-64 and another on arm64; its convolutions are alike to the bit.
+    """
+    copy = keras.models.clone_model(
+        keras.Model(model.input, model.output, name=model.name), clone_function=_without_mean, recursive=True
+    )
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _without_mean(layer: KerasModel) -> KerasModel:
+    if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        return MapMean(keepdims=layer.keepdims, name=layer.name)
+    return type(layer).from_config(layer.get_config())
+
+
 def batch_norms(model: KerasModel) -> list[Any]:
     """Return the batch-norm layers in order."""
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -179,11 +179,8 @@ def test_the_golden_windows_get_the_answers_of_x86(there: tuple[Board, dict[str,
     ours, theirs = np.array(here["outputs"]), np.array(heard["outputs"])
     if here["xnnpack"]:
         assert np.array_equal(ours, manifest.golden_outputs)
-    steps = np.abs(ours - theirs)
-    print(f"{int((steps.max(axis=1) > 0).sum())} of {len(ours)} golden windows differ, by {steps.max()} steps at most")
     if heard["xnnpack"]:
-        assert steps.max() <= 2
-        assert (steps.max(axis=1) > 0).mean() <= 0.15
+        assert np.array_equal(theirs, manifest.golden_outputs)
     clear = np.array([_is_clear(manifest, output + 128) for output in ours])
     assert clear.sum() >= 16
     assert np.array_equal(ours.argmax(axis=1)[clear], theirs.argmax(axis=1)[clear])
