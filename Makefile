@@ -90,6 +90,9 @@ torture: $(DEV_READY) ## The fault suite at length: kills, bad links, full disks
 fuzz: $(FUZZ_READY) ## Coverage-guided fuzzing of all that reads foreign bytes (FUZZ_S=60 for each reader)
 	@$(FUZZ)/bin/python -m tests.fuzz --seconds $(FUZZ_S)
 
+fuzz-api: $(DEV_READY) ## Schemathesis against a running station, with every credential (FUZZ_S=60 for each)
+	@$(DEV)/bin/python -m tests.fuzz_api --seconds $(FUZZ_S)
+
 bench: $(DEV_READY) ## The agent against the tutorials' way and YAMNet, same audio, one run
 	@$(DEV)/bin/python -m tests.bench --peers $(PEERS)
 
@@ -129,4 +132,4 @@ lock: ## Pin all dependencies anew, with hashes, for every platform (needs uv)
 clean: ## Remove what was built; keeps var/ (databases, caches)
 	@rm -rf $(RUN) $(DEV) $(FUZZ) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz bench bench-station bench-incidents kill-station evaluate release-check export-tflite flash wheel bundle lock clean
+.PHONY: help setup run test check format format-check lint types coverage pythons torture fuzz fuzz-api bench bench-station bench-incidents kill-station evaluate release-check export-tflite flash wheel bundle lock clean
