@@ -4,7 +4,7 @@
 order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
 `heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
 process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
-`verdicts` (what they said), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
+`verdicts` (what they said), `incident_log` (who took an incident on), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
 may read and judge).
 """
 
@@ -214,6 +214,19 @@ verdicts = Table(
     Column("note", String(500), nullable=False),
     Column("at_utc", Utc, nullable=False),
     Index("verdicts_by_alert", "alert_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+incident_log = Table(
+    "incident_log",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
+    Column("done", String(16), nullable=False),
+    Column("person", String(63), nullable=False),
+    Column("whom", String(63), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Index("incident_log_by_alert", "alert_id", "seq"),
     sqlite_autoincrement=True,
 )
 
