@@ -18,7 +18,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -38,6 +37,7 @@ from base_station.guard import Guard
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
+from base_station.ingest import Ingest
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
@@ -164,7 +164,7 @@ def build_api(
     else:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
     _answer_errors(app)
-    _add_posts(app, incoming, now)
+    _add_posts(app, Ingest(incoming, store.database), now)
     _add_reads(app, store, now)
     usual = rules or Rules()
     trust = Verdicts(store).trust
@@ -193,7 +193,10 @@ class _Api(FastAPI):
         return document
 
 
-def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> None:
+def _add_posts(app: FastAPI, ingest: Ingest, now: Callable[[], datetime]) -> None:
+    async def answer(request: inbox.Request) -> Response:
+        return _response(await asyncio.wrap_future(ingest.take(request, now())))
+
     async def post(request: Request) -> Response:
         """Take one signed request."""
         path = request.url.path
@@ -201,7 +204,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         if isinstance(body, Answer):
             return _response(body)
         whole = inbox.Request(path=path, headers=request.headers, body=body)
-        return _response(await run_in_threadpool(incoming.take, whole, now()))
+        return await answer(whole)
 
     async def post_clip(request: Request, alert_id: str) -> Response:
         """Take the sound of an alert; a bad link needs minutes for it."""
@@ -209,7 +212,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         if isinstance(body, Answer):
             return _response(body)
         whole = inbox.Request(path=inbox.CLIPS + alert_id, headers=request.headers, body=body)
-        return _response(await run_in_threadpool(incoming.take, whole, now()))
+        return await answer(whole)
 
     app.add_api_route(
         inbox.CLIPS + "{alert_id}",
