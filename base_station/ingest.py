@@ -64,14 +64,15 @@ class Ingest:
                         waiting.answer.set_exception(error)
 
     def _next(self) -> Sequence[_Waiting]:
+        """Return who comes next; whose client has gone already is not taken, and will be sent again."""
+        some: list[_Waiting] = []
         with self._lock:
-            some = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_TOGETHER))]
+            while self._queue and len(some) < MOST_TOGETHER:
+                waiting = self._queue.popleft()
+                if waiting.answer.set_running_or_notify_cancel():
+                    some.append(waiting)
             self._busy = bool(some)
-        # a request whose client has gone is taken all the same: it may be on the wire again already
-        return [waiting for waiting in some if waiting.answer.set_running_or_notify_cancel()] or self._skipped(some)
-
-    def _skipped(self, some: Sequence[_Waiting]) -> Sequence[_Waiting]:
-        return self._next() if some else ()
+        return some
 
     def _together(self, some: Sequence[_Waiting]) -> None:
         try:
@@ -89,10 +90,13 @@ class Ingest:
         refused = 0
         for waiting in some:
             try:
-                if refused >= _REFUSALS:
-                    raise StorageError("database: refuses everything")
-                waiting.answer.set_result(self._inbox.take(waiting.request, waiting.now_utc))
-                refused = 0
+                answer = self._inbox.take(waiting.request, waiting.now_utc) if refused < _REFUSALS else None
             except Exception as error:  # noqa: BLE001  # goes to whoever asked
                 refused += isinstance(error, StorageError)
                 waiting.answer.set_exception(error)
+                continue
+            if answer is None:
+                waiting.answer.set_exception(StorageError("database: refuses everything"))
+            else:
+                refused = 0
+                waiting.answer.set_result(answer)
