@@ -116,9 +116,10 @@ class DeviceOut(BaseModel):
 
 
 class DevicesOut(BaseModel):
-    """All devices by name."""
+    """A page of devices by name."""
 
     devices: list[DeviceOut]
+    after: str | None = Field(description="Give this as `after` for the next page; null on the last one.")
 
 
 class HealthOut(BaseModel):
@@ -298,8 +299,13 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         return Response(sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=604800"})
 
     @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=READING)
-    def devices() -> DevicesOut:
-        return DevicesOut(devices=[_device(device) for device in store.devices()])
+    def devices(
+        after: Annotated[str | None, Query(max_length=63, description="Only names behind this one.")] = None,
+        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 100,
+    ) -> DevicesOut:
+        found = store.devices(after=after and _plain(after), limit=limit)
+        more = len(found) == limit
+        return DevicesOut(devices=[_device(device) for device in found], after=found[-1].device_id if more else None)
 
     @app.get("/healthz", summary="Is the station working?", responses=READING)
     def healthz() -> HealthOut:

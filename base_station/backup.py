@@ -24,8 +24,8 @@ from base_station.store import LOG_MEL, Store
 _ROWS_AT_A_TIME = 500
 _PRESENT = ("meta",)
 """Tables that a new database has rows in already."""
-_MOMENTARY = ("leases", "nonces", "sessions", "attempts")
-"""What is worth nothing in another place or time."""
+_MOMENTARY = ("leases", "nonces", "sessions", "attempts", "tallies")
+"""What is worth nothing in another place or time, or is counted anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -287,6 +287,8 @@ class Store:
             "heartbeat": body,
             "model_digest": digest,
             "model_since_utc": since,
+            "latitude": heartbeat.position.latitude if heartbeat.position else None,
+            "longitude": heartbeat.position.longitude if heartbeat.position else None,
         }
         with self._write() as connection:
             if not _advance(connection, contact, latest):

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.errors import AgentError
+from base_station import tallies
 from base_station.condition_log import Census, Changes, ConditionLog, changes, forget_hours
 from base_station.config import StationConfig
 from base_station.deadman import conditions
@@ -92,6 +93,7 @@ class Watch:
         self._deliveries.add(notices, rules, now)
 
     def _tidy(self, now: datetime) -> None:
+        tallies.refresh(self._store.database, now)
         if self._tidied is not None and now - self._tidied < _TIDY_EVERY:
             return
         self._tidied = now
