@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from agent import VERSION
@@ -133,7 +134,20 @@ def _add_serve(
     serve.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="TCP port; 0 takes a free one (default: %(default)s)"
     )
+    serve.add_argument(
+        "--no-page",
+        action="store_true",
+        help="answer devices and programs only: for a second process on one PostgreSQL, where another has the page",
+    )
     serve.set_defaults(command=_serve)
+    watch = commands.add_parser(
+        "watch",
+        parents=[shared],
+        help="look for what is wrong with devices and tell people; `serve` starts it by itself",
+        description="Looks around every 15 s: conditions, messages to people, retention. `serve` starts it beside "
+        "itself; alone it is of use where no `serve` runs. It ends at the end of its input, or by SIGTERM.",
+    )
+    watch.set_defaults(command=_watch)
 
 
 def _add_device(
@@ -184,14 +198,27 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = Settings(data=options.data, host=options.host, port=options.port, database=options.database)
+    settings = Settings(
+        data=options.data, host=options.host, port=options.port, database=options.database, page=not options.no_page
+    )
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     with listening_socket(settings) as listening:
         prepare_folder(settings.data)
         from base_station.serve import serve  # the web server and the page take a second to import
 
-        serve(settings, listening, now=_now, on_ready=_announce)
+        serve(settings, listening, now=_now, on_ready=partial(_announce, "page" if settings.page else "api"))
+    return DONE
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from base_station.lookout import look_around
+
+    settings = Settings(data=options.data, database=options.database)
+    prepare_folder(settings.data)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to `serve` as well, which ends this one in order
+    look_around(settings, _now, sys.stdin.buffer.read)
     return DONE
 
 
@@ -200,8 +227,8 @@ def _leave(*_: object) -> None:
     raise SystemExit(DONE)
 
 
-def _announce(url: str) -> None:
-    print(f"page: {url}", flush=True)
+def _announce(what: str, url: str) -> None:
+    print(f"{what}: {url}", flush=True)
 
 
 def _device_add(options: argparse.Namespace) -> int:

@@ -18,7 +18,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -37,6 +36,7 @@ from base_station.guard import Guard, largest_body
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
+from base_station.ingest import Ingest
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
@@ -119,9 +119,10 @@ class DeviceOut(BaseModel):
 
 
 class DevicesOut(BaseModel):
-    """All devices by name."""
+    """A page of devices by name."""
 
     devices: list[DeviceOut]
+    after: str | None = Field(description="Give this as `after` for the next page; null on the last one.")
 
 
 class HealthOut(BaseModel):
@@ -165,7 +166,7 @@ def build_api(
     # the last one stands before the others: what asks for another name never gets as far as the guard
     app.add_middleware(Doors, is_device_path=is_device_path, names=names)
     _answer_errors(app)
-    _add_posts(app, incoming, now)
+    _add_posts(app, Ingest(incoming, store.database), now)
     _add_reads(app, store, now)
     usual = rules or Rules()
     trust = Verdicts(store).trust
@@ -195,7 +196,10 @@ class _Api(FastAPI):
         return document
 
 
-def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> None:
+def _add_posts(app: FastAPI, ingest: Ingest, now: Callable[[], datetime]) -> None:
+    async def answer(request: inbox.Request) -> Response:
+        return _response(await asyncio.wrap_future(ingest.take(request, now())))
+
     async def post(request: Request) -> Response:
         """Take one signed request."""
         path = request.url.path
@@ -203,7 +207,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         if isinstance(body, Answer):
             return _response(body)
         whole = inbox.Request(path=path, headers=request.headers, body=body)
-        return _response(await run_in_threadpool(incoming.take, whole, now()))
+        return await answer(whole)
 
     async def post_clip(request: Request, alert_id: str) -> Response:
         """Take the sound of an alert; a bad link needs minutes for it."""
@@ -211,7 +215,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         if isinstance(body, Answer):
             return _response(body)
         whole = inbox.Request(path=inbox.CLIPS + alert_id, headers=request.headers, body=body)
-        return _response(await run_in_threadpool(incoming.take, whole, now()))
+        return await answer(whole)
 
     app.add_api_route(
         inbox.CLIPS + "{alert_id}",
@@ -298,8 +302,13 @@ def _add_reads(app: FastAPI, store: Store, now: Callable[[], datetime]) -> None:
         return Response(sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=604800"})
 
     @app.get("/v1/devices", summary="All devices, and how they were when they last spoke", responses=READING)
-    def devices() -> DevicesOut:
-        return DevicesOut(devices=[_device(device) for device in store.devices()])
+    def devices(
+        after: Annotated[str | None, Query(max_length=63, description="Only names behind this one.")] = None,
+        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 100,
+    ) -> DevicesOut:
+        found = store.devices(after=after and _plain(after), limit=limit)
+        more = len(found) == limit
+        return DevicesOut(devices=[_device(device) for device in found], after=found[-1].device_id if more else None)
 
     @app.get("/healthz", summary="Is the station working?", responses=READING)
     def healthz() -> HealthOut:

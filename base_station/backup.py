@@ -26,8 +26,8 @@ _ROWS_AT_A_TIME = 500
 _PREFIX = "station-"
 _PRESENT = ("meta",)
 """Tables that a new database has rows in already."""
-_MOMENTARY = ("leases", "nonces", "sessions", "attempts")
-"""What is worth nothing in another place or time."""
+_MOMENTARY = ("leases", "nonces", "sessions", "attempts", "tallies")
+"""What is worth nothing in another place or time, or is counted anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,19 +1,25 @@
 """Conditions with their begin and end, in the database: what holds now, and what held when."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from base_station import tables
 from base_station.database import Database
 from base_station.deadman import Condition, Hour, Key, Watched
-from base_station.store import Store
+from base_station.store import KnownBeats, Store
+
+_T = TypeVar("_T")
 
 HOURS_KEPT = timedelta(days=30)
-
+_AT_A_TIME = 500
+"""Rows in one transaction."""
+_SEEN_EVERY = timedelta(minutes=1)
+"""How exactly it is known until when a condition was there, should the station die."""
 _BEATS_AN_HOUR = 12
 """Of a device that is new: one in five minutes, as agents do unless they are told otherwise."""
 
@@ -107,23 +113,30 @@ class ConditionLog:
             return [_spell(row) for row in connection.execute(query)]
 
     def record(self, made: Changes, now_utc: datetime) -> None:
-        """Write down what changed."""
+        """Write down what changed, in small transactions: devices wait for their receipts meanwhile."""
         table = tables.conditions
-        with self._database.write() as connection:
-            if made.begun:
-                connection.execute(insert(table), [_row(condition, now_utc) for condition in made.begun])
-            for spell, condition in [*made.returned, *made.going_on]:
-                back = int(spell.end_utc is not None)
-                values = {
+        for some in _parts(made.begun):
+            with self._database.write() as connection:
+                connection.execute(insert(table), [_row(condition, now_utc) for condition in some])
+        going_on = [(spell, condition) for spell, condition in made.going_on if _is_news(spell, condition, now_utc)]
+        for pairs in _parts([*made.returned, *going_on]):
+            values = [
+                {
+                    "its_seq": spell.seq,
                     "end_utc": None,
                     "seen_utc": now_utc,
-                    "returns": spell.returns + back,
+                    "returns": spell.returns + int(spell.end_utc is not None),
                     "detail": condition.detail[:300],
                     "devices": json.dumps(condition.devices),
                 }
-                connection.execute(update(table).where(table.c.seq == spell.seq).values(**values))
-            for spell in made.ended:
-                connection.execute(update(table).where(table.c.seq == spell.seq).values(end_utc=now_utc))
+                for spell, condition in pairs
+            ]
+            with self._database.write() as connection:
+                connection.execute(update(table).where(table.c.seq == bindparam("its_seq")), values)
+        for ended in _parts(made.ended):
+            with self._database.write() as connection:
+                seqs = [spell.seq for spell in ended]
+                connection.execute(update(table).where(table.c.seq.in_(seqs)).values(end_utc=now_utc))
 
     def _spells(self, which: object) -> list[Spell]:
         query = select(tables.conditions).where(which).order_by(tables.conditions.c.seq)  # type: ignore[arg-type]
@@ -131,28 +144,81 @@ class ConditionLog:
             return [_spell(row) for row in connection.execute(query)]
 
 
-def watched(store: Store, now_utc: datetime) -> list[Watched]:
-    """Return all devices with what is known of their past."""
-    hours: dict[str, list[Hour]] = {}
-    hour = tables.hours
-    with store.database.read() as connection:
-        for row in connection.execute(select(hour).where(hour.c.begin_utc >= now_utc - HOURS_KEPT)):
-            level = row.level_sum / row.n_beats
-            hours.setdefault(row.device_id, []).append(
-                Hour(begin_utc=row.begin_utc, level_dbfs=level, n_beats=row.n_beats)
-            )
+class Past:
+    """What the hours behind tell of devices; read once an hour, since there are thirty days of them for each device."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the station's database."""
+        self._database = database
+        self._hour: datetime | None = None
+        self._hours: Mapping[str, Sequence[Hour]] = {}
+        self._beats: Mapping[str, int] = {}
+
+    def look(self, now_utc: datetime) -> None:
+        """Bring it up to date."""
+        hour = now_utc.replace(minute=0, second=0, microsecond=0)
+        if hour != self._hour:
+            with self._database.read() as connection:
+                self._hours, self._beats = _compared(connection, hour), _busiest(connection, hour)
+            self._hour = hour
+
+    def hours(self, device_id: str) -> Sequence[Hour]:
+        """Return the hours that ended last, and the same hours of the days before."""
+        return self._hours.get(device_id, ())
+
+    def interval_s(self, device_id: str) -> float:
+        """Return the usual time between calls: by the day's hour with the most of them, which no outage thinned."""
+        return 3600.0 / self._beats.get(device_id, _BEATS_AN_HOUR)
+
+
+def _compared(connection: Connection, hour: datetime) -> Mapping[str, Sequence[Hour]]:
+    """Return by device the two hours before `hour`, and the same ones of every day that is kept."""
+    table = tables.hours
+    days = range(HOURS_KEPT.days)
+    begins = [hour - timedelta(days=day, hours=back) for day in days for back in (1, 2)]
+    found: dict[str, list[Hour]] = {}
+    for row in connection.execute(select(table).where(table.c.begin_utc.in_(begins))):
+        level = row.level_sum / row.n_beats
+        found.setdefault(row.device_id, []).append(Hour(begin_utc=row.begin_utc, level_dbfs=level, n_beats=row.n_beats))
+    return found
+
+
+def _busiest(connection: Connection, hour: datetime) -> Mapping[str, int]:
+    """Return by device the most calls in one hour of the last day; its first hour began somewhere in the middle."""
+    table, earlier = tables.hours, tables.hours.alias()
+    day = table.c.begin_utc.between(hour - timedelta(days=1), hour)
+    before = select(earlier.c.n_beats).where(
+        earlier.c.device_id == table.c.device_id, earlier.c.begin_utc < table.c.begin_utc
+    )
+    query = select(table.c.device_id, func.max(table.c.n_beats)).where(day, before.exists()).group_by(table.c.device_id)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+class Census:
+    """All devices with what is known of their past, again and again."""
+
+    def __init__(self, store: Store) -> None:
+        """Take the database; what it remembers of it spares work, and another process needs none of it."""
+        self._store = store
+        self._past = Past(store.database)
+        self._beats: KnownBeats = {}
+
+    def take(self, now_utc: datetime) -> list[Watched]:
+        """Return them as they are now."""
+        self._past.look(now_utc)
         contact = tables.contacts.c
-        models = connection.execute(select(contact.device_id, contact.model_since_utc))
-        since = {row.device_id: row.model_since_utc for row in models}
-    return [
-        Watched(
-            device=device,
-            interval_s=_interval_s(hours.get(device.device_id, ())),
-            hours=hours.get(device.device_id, ()),
-            model_since_utc=since.get(device.device_id),
-        )
-        for device in store.devices()
-    ]
+        with self._store.database.read() as connection:
+            models = connection.execute(select(contact.device_id, contact.model_since_utc))
+            since = {row.device_id: row.model_since_utc for row in models}
+        return [
+            Watched(
+                device=device,
+                interval_s=self._past.interval_s(device.device_id),
+                hours=self._past.hours(device.device_id),
+                model_since_utc=since.get(device.device_id),
+            )
+            for device in self._store.devices(known=self._beats)
+        ]
 
 
 def forget_hours(database: Database, now_utc: datetime) -> None:
@@ -161,11 +227,15 @@ def forget_hours(database: Database, now_utc: datetime) -> None:
         connection.execute(delete(tables.hours).where(tables.hours.c.begin_utc < now_utc - HOURS_KEPT))
 
 
-def _interval_s(hours: Sequence[Hour]) -> float:
-    """Return the usual time between calls: by the day's hour with the most of them, which no outage thinned."""
-    first, *later = sorted(hours, key=lambda hour: hour.begin_utc)[-25:] or (None,)
-    del first  # it began somewhere in the middle
-    return 3600.0 / max((hour.n_beats for hour in later), default=_BEATS_AN_HOUR)
+def _is_news(spell: Spell, condition: Condition, now_utc: datetime) -> bool:
+    """Say whether a condition that goes on has anything new to write down."""
+    told = condition.detail[:300], condition.devices
+    return (spell.detail, spell.devices) != told or now_utc - spell.seen_utc >= _SEEN_EVERY
+
+
+def _parts(things: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for begin in range(0, len(things), _AT_A_TIME):
+        yield things[begin : begin + _AT_A_TIME]
 
 
 def _row(condition: Condition, now_utc: datetime) -> dict[str, object]:

@@ -43,6 +43,7 @@ class Database:
         self._writer = self.engine.execution_options(writing=True)
         # SQLite lets one write at a time: a queue here is fairer than its own waiting by sleeps
         self._turn: threading.Lock | nullcontext[None] = threading.Lock() if self.is_sqlite else nullcontext()
+        self._thread = threading.local()
         try:
             self._bring_up_to_date()
         except (SQLAlchemyError, StorageError) as error:
@@ -60,15 +61,41 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Yield a transaction that is on disk when the block ends; StorageError if it cannot be."""
         try:
+            joined = self._joined()
+            if joined is not None:
+                yield joined
+                return
             with self._turn, self._writer.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise StorageError(f"database: {cause(error)}") from error
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all that this thread writes and reads in the block; on disk when the block ends.
+
+        An error that leaves the block undoes all of it.
+        """
+        with self.write() as connection:
+            self._thread.connection = connection
+            try:
+                yield
+            finally:
+                self._thread.connection = None
+
+    def _joined(self) -> Connection | None:
+        """Return the transaction that this thread is in, if it is in one."""
+        joined: Connection | None = getattr(self._thread, "connection", None)
+        return joined
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a transaction for reading; StorageError if the database refuses."""
         try:
+            joined = self._joined()
+            if joined is not None:
+                yield joined
+                return
             with self.engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:

@@ -16,6 +16,7 @@ from base_station.recent import incidents_between
 from base_station.store import Store
 
 LONGEST_SPAN = timedelta(days=31)
+MOST_LISTED = 1000
 
 
 class PositionOut(BaseModel):
@@ -50,6 +51,7 @@ class IncidentsOut(BaseModel):
     """Incidents of a span of time, the latest first."""
 
     incidents: list[IncidentOut]
+    more: bool = Field(description="Whether there are more: ask with `until` at the earliest `last_utc` of these.")
     since: str
     until: str
 
@@ -69,18 +71,21 @@ def incident_router(store: Store, now: Callable[[], datetime], rules: Callable[[
         since: Annotated[AwareDatetime | None, Query(description="By default a day before `until`.")] = None,
         until: Annotated[AwareDatetime | None, Query(description="By default now.")] = None,
         label: Annotated[str | None, Query(max_length=32)] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="The latest so many.")] = 100,
         drills: Annotated[bool, Query(description="Whether drills are listed; they are never mixed in.")] = True,
     ) -> IncidentsOut:
         end = until or now()
         begin = since or end - timedelta(days=1)
         if not timedelta(0) <= end - begin <= LONGEST_SPAN:
             raise HTTPException(422, f"since: expected at most {LONGEST_SPAN.days} days before until, and not after it")
+        every = label is None and drills  # else too few of the latest may be of that label
         found = [
             incident
-            for incident in incidents_between(store, begin, end, rules())
+            for incident in incidents_between(store, begin, end, rules(), limit + 1 if every else None)
             if (label is None or incident.label == label) and (drills or not incident.drill)
         ]
-        return IncidentsOut(incidents=[_out(incident) for incident in found], since=iso(begin), until=iso(end))
+        listed = [_out(incident) for incident in found[:limit]]
+        return IncidentsOut(incidents=listed, more=len(found) > limit, since=iso(begin), until=iso(end))
 
     return router
 

@@ -11,11 +11,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from agent import VERSION
-from base_station import tables
+from base_station import tables, tallies
 from base_station.deadman import NAMES
 from base_station.deliver import Deliveries
 from base_station.problems import problem_answers
-from base_station.retention import held_bytes
+from base_station.retention import disk_bytes
 from base_station.store import Store
 
 
@@ -36,14 +36,11 @@ class StationCollector(Collector):
         yield self._holding()
         outcomes = {(outcome,): float(n) for outcome, n in Deliveries(self._store.database).counts().items()}
         yield _gauge("curupira_deliveries", "Messages to people by what became of them", outcomes, ("outcome",))
-        yield _gauge("curupira_database_bytes", "Bytes that rows take", {(): float(held_bytes(self._store.database))})
+        yield _gauge("curupira_database_bytes", "Bytes of the database", {(): float(disk_bytes(self._store.database))})
 
     def _alerts(self) -> Metric:
-        table = tables.alerts
-        query = select(table.c.label, table.c.drill, func.count()).group_by(table.c.label, table.c.drill)
-        with self._store.database.read() as connection:
-            rows = connection.execute(query).all()
-        values = {(row[0], str(row[1]).lower()): float(row[2]) for row in rows}
+        counted = tallies.counts(self._store.database)
+        values = {(label, str(drill).lower()): float(n) for (label, drill), n in counted.items()}
         return _gauge("curupira_alerts", "Alerts that are kept", values, ("label", "drill"))
 
     def _newest(self) -> float:

@@ -15,4 +15,4 @@ def opened_store(data: Path, database: str | None = None) -> Iterator[tuple[Stor
     settings = Settings(data=data, database=database)
     prepare_folder(data)
     with contextlib.closing(Store(settings.database_url)) as store:
-        yield store, open_ring(settings.key_file, make=not store.devices())
+        yield store, open_ring(settings.key_file, make=not store.any_device())

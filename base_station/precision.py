@@ -120,7 +120,10 @@ def by_uncertainty(waiting: Sequence[tuple[str, str, float]], judged: Sequence[J
             known[each.label].append((each.score, each.verdict == TRUE))
     for pairs in known.values():
         pairs.sort()
-    doubt = {alert_id: abs(chance(score, known[label]) - 0.5) for alert_id, label, score in waiting}
+    # scores come in the few steps of the model's output bytes
+    steps = {(label, score) for _, label, score in waiting}
+    chances = {(label, score): chance(score, known[label]) for label, score in steps}
+    doubt = {alert_id: abs(chances[label, score] - 0.5) for alert_id, label, score in waiting}
     return sorted(doubt, key=lambda alert_id: (doubt[alert_id], alert_id))
 
 

@@ -1,49 +1,68 @@
 """What was heard in a span of time, and who was listening, as incidents want it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from base_station import tables
 from base_station.incidents import Heard, Incident, Rules, incidents
 from base_station.locate import Place
-from base_station.store import AlertEvent, Device, Store
+from base_station.store import AlertEvent, Store
 
 MOST_ALERTS = 5_000
 """In one look; who wants more asks for a shorter span."""
+_ALERTS_AN_INCIDENT = 4
 LISTENING_WITHIN = timedelta(hours=6)
 """A device that has not called for so long may have heard nothing because it is gone."""
 
 
-def places(devices: list[Device]) -> Mapping[str, Place]:
-    """Return where devices say that they hang, by name."""
-    known: dict[str, Place] = {}
-    for device in devices:
-        position = device.heartbeat.position if device.heartbeat else None
-        if position is not None:
-            known[device.device_id] = Place(position.latitude, position.longitude)
-    return known
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """Where devices hang: by their latest heartbeats, else where people registered them."""
+
+    places: Mapping[str, Place]
+    listening: Mapping[str, Place]
+    """Those that called lately enough to have heard something."""
 
 
-def heard_between(store: Store, since: datetime, until: datetime, known: Mapping[str, Place]) -> list[Heard]:
-    """Return alerts that began in a span, at most the latest MOST_ALERTS.
+def ears(store: Store, since: datetime) -> Ears:
+    """Return where devices hang, and which of them could have heard something since then."""
+    contact, registered = tables.contacts.c, tables.devices.c
+    latitude = func.coalesce(contact.latitude, registered.latitude)
+    longitude = func.coalesce(contact.longitude, registered.longitude)
+    query = select(contact.device_id, latitude, longitude, contact.last_contact_utc).join(
+        tables.devices, registered.device_id == contact.device_id
+    )
+    with store.database.read() as connection:
+        rows = connection.execute(query.where(latitude.is_not(None))).all()
+    oldest = since - LISTENING_WITHIN
+    known = {row[0]: Place(row[1], row[2]) for row in rows}
+    return Ears(known, {row[0]: known[row[0]] for row in rows if row[3] is not None and row[3] >= oldest})
+
+
+def heard_between(
+    store: Store, since: datetime, until: datetime, known: Mapping[str, Place], most: int = MOST_ALERTS
+) -> list[Heard]:
+    """Return alerts that began in a span, at most the latest `most`.
 
     Args:
         store: the database.
         since: the earliest onset.
         until: the latest onset.
         known: places of devices whose alerts carry none.
+        most: alerts.
     """
     revisions = tables.revisions.c
     query = (
         select(revisions.alert_id)
         .where(revisions.onset_utc.between(since, until))
         .order_by(revisions.onset_utc.desc())
-        .limit(2 * MOST_ALERTS)
+        .limit(2 * most)
     )
     with store.database.read() as connection:
-        ids = list(dict.fromkeys(connection.execute(query).scalars()))[:MOST_ALERTS]
+        ids = list(dict.fromkeys(connection.execute(query).scalars()))[:most]
     return [as_heard(event, known) for event in store.events_of(ids)]
 
 
@@ -66,21 +85,34 @@ def as_heard(event: AlertEvent, known: Mapping[str, Place]) -> Heard:
     )
 
 
-def incidents_between(store: Store, since: datetime, until: datetime, rules: Rules) -> list[Incident]:
+def incidents_between(
+    store: Store, since: datetime, until: datetime, rules: Rules, limit: int | None = None
+) -> list[Incident]:
     """Return the incidents that touch a span, the latest first.
 
     Alerts somewhat outside it are looked at too, so that no incident is cut at its edge.
+
+    Args:
+        store: the database.
+        since: begin of the span.
+        until: its end.
+        rules: when alerts belong together.
+        limit: at most so many; then no more alerts are read than these need.
     """
-    devices = store.devices()
-    known = places(devices)
+    hung = ears(store, since)
     margin = timedelta(seconds=10 * rules.window_s)
-    heard = heard_between(store, since - margin, until + margin, known)
-    listening = {
-        device.device_id: known[device.device_id]
-        for device in devices
-        if device.device_id in known
-        and device.last_contact_utc is not None
-        and device.last_contact_utc >= since - LISTENING_WITHIN
-    }
-    found = incidents(heard, listening, rules)
-    return [incident for incident in found if incident.first_utc <= until and incident.last_utc >= since]
+    most = MOST_ALERTS if limit is None else min(MOST_ALERTS, _ALERTS_AN_INCIDENT * limit)
+    while True:
+        heard = heard_between(store, since - margin, until + margin, hung.places, most)
+        # what an alert that was not read could still belong to is left for a longer look
+        begin = since if len(heard) < most or most == MOST_ALERTS else min(one.first_utc for one in heard) + margin
+        found = [
+            incident
+            for incident in incidents(heard, hung.listening, rules)
+            if incident.first_utc <= until
+            and incident.last_utc >= since
+            and (begin == since or incident.first_utc >= begin)
+        ]
+        if limit is None or begin == since or len(found) >= limit:
+            return found[:limit]
+        most = min(MOST_ALERTS, 4 * most)

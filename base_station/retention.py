@@ -13,6 +13,7 @@ from sqlalchemy import Select, delete, select, text, update
 from agent.errors import ConfigError
 from base_station import tables
 from base_station.database import Database
+from base_station.tallies import forget
 
 _FILES_AT_A_TIME = 20
 _AT_A_TIME = 200
@@ -86,6 +87,14 @@ def held_bytes(database: Database) -> int:
         )
 
 
+def disk_bytes(database: Database) -> int:
+    """Return the bytes that the database takes, with what was freed where PostgreSQL holds it: this costs nothing."""
+    if database.is_sqlite:
+        return held_bytes(database)
+    with database.read() as connection:
+        return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
 def _drop_journals(database: Database, before: datetime | None, most: int | None = None) -> int:
     table, total = tables.journal_files, 0
     while most is None or total < most:
@@ -127,6 +136,7 @@ def _drop_alerts(database: Database, before: datetime | None, most: int | None =
                 break
             for table in (tables.blobs, tables.revisions, tables.alerts):
                 connection.execute(delete(table).where(table.c.alert_id.in_(ids)))
+            forget(connection)
         total += len(ids)
     return total
 

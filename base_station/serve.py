@@ -1,4 +1,4 @@
-"""The running station: API and page in one process, until it is told to stop; over TLS once `init` has been run."""
+"""The running station: API and, where wanted, page in one process, until it is told to stop; over TLS after `init`."""
 
 import asyncio
 import contextlib
@@ -14,15 +14,11 @@ from base_station.accounts import OPERATOR, Accounts
 from base_station.api import build_api
 from base_station.authority import names_of, renew, server_file
 from base_station.config import read_config
-from base_station.deliver import Postman
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
-from base_station.notify_rules import open_channels
-from base_station.pages.frame import Site
-from base_station.pages.site_map import add_pages
+from base_station.lookout import lookout
 from base_station.settings import Settings, page_url
 from base_station.store import Store
-from base_station.watch import Watch, process_name, ticking
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +36,7 @@ def serve(
         settings: where the data is.
         listening: a socket that listens.
         now: station time, UTC.
-        on_ready: called with the page's address once requests are answered.
+        on_ready: called with the station's address once requests are answered.
 
     Raises:
         ConfigError: the database or the station's key cannot be used, or other machines could reach a station that
@@ -48,7 +44,7 @@ def serve(
     """
     told = read_config(settings.data)
     with contextlib.closing(Store(settings.database_url)) as store:
-        keys = open_ring(settings.key_file, make=not store.devices())
+        keys = open_ring(settings.key_file, make=not store.any_device())
         if settings.tls:
             renew(settings.tls_folder, now())
         accounts = Accounts(store.database)
@@ -56,7 +52,12 @@ def serve(
             _check_operator(accounts, settings.host)
         names = names_of(settings.tls_folder) if settings.exposed else ()
         app = build_api(store, Inbox(store, keys), now, told.rules, names=names)
-        add_pages(app, Site(store=store, accounts=accounts, keys=keys, settings=settings, told=told, now=now))
+        if settings.page:
+            # only here: a process that answers devices alone needs a third of the memory
+            from base_station.pages.frame import Site
+            from base_station.pages.site_map import add_pages
+
+            add_pages(app, Site(store=store, accounts=accounts, keys=keys, settings=settings, told=told, now=now))
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
         certificate = server_file(settings.tls_folder) if settings.tls else None
@@ -70,8 +71,7 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         url = page_url(settings, listening.getsockname()[1])
-        postman = Postman(store.database, open_channels(told.ways), now, process_name())
-        with ticking(Watch(store, told, now)), ticking(postman):
+        with lookout(settings):
             _Server(config, lambda: on_ready(url), lambda: _renew(settings, config, now())).run(sockets=[listening])
 
 

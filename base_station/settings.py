@@ -41,6 +41,8 @@ class Settings:
     """TCP port; 0 takes a free one."""
     database: str | None = None
     """URL of a PostgreSQL database; None is a SQLite file in `data`."""
+    page: bool = True
+    """Whether this process also shows the page; of several on one database one is enough."""
 
     def __post_init__(self) -> None:
         """Refuse what would put the station into the open, or nowhere."""

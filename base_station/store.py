@@ -244,11 +244,27 @@ class Store:
             row = connection.execute(query).one_or_none()
         return None if row is None else (row.sealed_key, row.revoked_utc)
 
-    def devices(self) -> list[Device]:
-        """Return all devices by name."""
+    def any_device(self) -> bool:
+        """Say whether there is a device at all."""
         with self._read() as connection:
-            rows = connection.execute(_joined_devices().order_by(tables.devices.c.device_id)).all()
-        return [_device(row) for row in rows]
+            return connection.execute(select(tables.devices.c.device_id).limit(1)).first() is not None
+
+    def devices(
+        self, *, after: str | None = None, limit: int | None = None, known: "KnownBeats | None" = None
+    ) -> list[Device]:
+        """Return devices by name.
+
+        Args:
+            after: only those whose names come after this one.
+            limit: at most so many; all by default.
+            known: heartbeats as they were read last time, by device; those that have not changed are not read again.
+        """
+        query = _joined_devices().order_by(tables.devices.c.device_id).limit(limit)
+        if after is not None:
+            query = query.where(tables.devices.c.device_id > after)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [_device(row, known) for row in rows]
 
     # what devices send
 
@@ -321,6 +337,8 @@ class Store:
             "heartbeat": body,
             "model_digest": digest,
             "model_since_utc": since,
+            "latitude": heartbeat.position.latitude if heartbeat.position else None,
+            "longitude": heartbeat.position.longitude if heartbeat.position else None,
         }
         with self._write() as connection:
             if not _advance(connection, contact, latest):
@@ -504,7 +522,8 @@ def _do(connection: Connection, also: Executable | None) -> None:
 
 
 def _joined_devices() -> Select[Any]:
-    others = [column for column in tables.contacts.c if column.name != "device_id"]
+    # of both tables' places, that which people registered
+    others = [column for column in tables.contacts.c if column.name not in tables.devices.c]
     return select(*tables.devices.c, *others).join(
         tables.contacts, tables.contacts.c.device_id == tables.devices.c.device_id
     )
@@ -517,7 +536,24 @@ def _device_row(connection: Connection, device_id: str) -> Row[Any] | None:
     return row
 
 
-def _device(row: Row[Any]) -> Device:
+KnownBeats = dict[str, tuple[str, Heartbeat]]
+"""By device: the latest heartbeat, as it is in the database and as it was read."""
+
+
+def _heartbeat(row: Row[Any], known: KnownBeats | None) -> Heartbeat | None:
+    """Return a device's latest heartbeat; to read one takes longer than everything else about its row."""
+    if row.heartbeat is None:
+        return None
+    if known is None:
+        return Heartbeat.from_json(row.heartbeat.encode())
+    text, beat = known.get(row.device_id, ("", None))
+    if beat is None or text != row.heartbeat:
+        beat = Heartbeat.from_json(row.heartbeat.encode())
+        known[row.device_id] = row.heartbeat, beat
+    return beat
+
+
+def _device(row: Row[Any], known: KnownBeats | None = None) -> Device:
     return Device(
         device_id=row.device_id,
         sealed_key=row.sealed_key,
@@ -528,7 +564,7 @@ def _device(row: Row[Any]) -> Device:
         last_contact_utc=row.last_contact_utc,
         clock_offset_s=row.clock_offset_s,
         heartbeat_utc=row.heartbeat_utc,
-        heartbeat=None if row.heartbeat is None else Heartbeat.from_json(row.heartbeat.encode()),
+        heartbeat=_heartbeat(row, known),
         name=row.name,
         latitude=row.latitude,
         longitude=row.longitude,

@@ -2,7 +2,7 @@
 
 `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
 order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
-`heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
+`heartbeats` (a short history) and `hours` (a longer, thinner one), `tallies` (how many alerts there are), `nonces` (challenges that wait), `leases` (which
 process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
 `verdicts` (what they said), `incident_log` (who took an incident on), `field_events` and `journal_files` (journals
 brought home), `audit` (who changed what), `people`, `sessions`, `attempts` and `tokens` (who may read and judge).
@@ -80,6 +80,8 @@ contacts = Table(
     Column("heartbeat", Text),
     Column("model_digest", String(64)),
     Column("model_since_utc", Utc),
+    Column("latitude", Float),
+    Column("longitude", Float),
 )
 
 SEQ = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
@@ -168,6 +170,16 @@ hours = Table(
     Column("begin_utc", Utc, primary_key=True),
     Column("n_beats", Integer, nullable=False),
     Column("level_sum", Float, nullable=False),
+    Index("hours_by_time", "begin_utc"),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("label", String(32), primary_key=True),
+    Column("drill", Boolean, primary_key=True),
+    Column("n_alerts", BigInteger, nullable=False),
+    Column("upto_seq", BigInteger, nullable=False),
 )
 
 conditions = Table(

@@ -6,11 +6,13 @@ from datetime import datetime
 from sqlalchemy import Select, func, insert, select
 
 from base_station import tables
-from base_station.precision import Judged, at_random, by_uncertainty, precision
+from base_station.precision import FALSE, TRUE, Judged, at_random, by_uncertainty
 from base_station.store import Store
 
-MOST_WAITING = 5_000
+MOST_WAITING = 2_000
 """Of the newest alerts without a verdict, so many are looked through for the most doubtful."""
+MOST_KNOWN = 2_000
+"""Of the latest verdicts, so many say how doubtful an alert is."""
 MOST_JUDGED = 50_000
 
 
@@ -58,20 +60,20 @@ class Verdicts:
                 for row in connection.execute(query)
             ]
 
-    def latest(self) -> list[Verdict]:
-        """Return the verdict that counts of every alert that has one."""
+    def latest(self, most: int = MOST_JUDGED) -> list[Verdict]:
+        """Return the verdict that counts of every alert that has one, the latest given first."""
         table = tables.verdicts
         newest = select(func.max(table.c.seq)).group_by(table.c.alert_id)
-        query = select(table).where(table.c.seq.in_(newest)).order_by(table.c.seq.desc()).limit(MOST_JUDGED)
+        query = select(table).where(table.c.seq.in_(newest)).order_by(table.c.seq.desc()).limit(most)
         with self._database.read() as connection:
             return [
                 Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__})
                 for row in connection.execute(query)
             ]
 
-    def judged(self) -> list[Judged]:
-        """Return every alert that has a verdict, drills left out: they are no news of the model."""
-        verdicts = {verdict.alert_id: verdict for verdict in self.latest()}
+    def judged(self, most: int = MOST_JUDGED) -> list[Judged]:
+        """Return the alerts that were judged last, drills left out: they are no news of the model."""
+        verdicts = {verdict.alert_id: verdict for verdict in self.latest(most)}
         return [
             Judged(
                 alert_id=event.alert_id,
@@ -95,17 +97,16 @@ class Verdicts:
             seed: another one gives another random order.
         """
         with self._database.read() as connection:
-            ids = list(connection.execute(_waiting()).scalars())
-        if order == "random":
-            return at_random(ids, seed)[:limit]
-        waiting = [(event.alert_id, event.label, event.score) for event in self._store.events_of(ids)]
-        return by_uncertainty(waiting, self.judged())[:limit]
+            if order == "random":
+                return at_random(list(connection.execute(_waiting()).scalars()), seed)[:limit]
+            waiting = [(row[0], row[1], row[2]) for row in connection.execute(_scored())]
+        return by_uncertainty(waiting, self.judged(MOST_KNOWN))[:limit]
 
     def trust(self, usual: float) -> float:
         """Return how often alerts that were chosen at random were right; the usual figure while few were judged."""
-        random = [each for each in self.judged() if each.chosen == "random"]
-        found = precision([*random], "label")
-        right, wrong = sum(each.right for each in found), sum(each.wrong for each in found)
+        with self._database.read() as connection:
+            found = {row[0]: row[1] for row in connection.execute(_random_verdicts())}
+        right, wrong = found.get(TRUE, 0), found.get(FALSE, 0)
         return (right + 10.0 * usual) / (right + wrong + 10.0)
 
 
@@ -116,4 +117,26 @@ def _waiting() -> Select[str]:
         .where(~judged.exists(), tables.alerts.c.drill.is_(False))
         .order_by(tables.alerts.c.seq.desc())
         .limit(MOST_WAITING)
+    )
+
+
+def _scored() -> Select[str, str, float]:
+    """Return the query for id, label and highest score of what waits."""
+    waiting, revisions = _waiting().add_columns(tables.alerts.c.label).subquery(), tables.revisions.c
+    return (
+        select(waiting.c.alert_id, waiting.c.label, func.max(revisions.score))
+        .join(tables.revisions, revisions.alert_id == waiting.c.alert_id)
+        .group_by(waiting.c.alert_id, waiting.c.label)
+    )
+
+
+def _random_verdicts() -> Select[str, int]:
+    """Return the query that counts what was said of alerts that were chosen at random, drills left out."""
+    table, later = tables.verdicts, tables.verdicts.alias()
+    said_later = select(later.c.seq).where(later.c.alert_id == table.c.alert_id, later.c.seq > table.c.seq)
+    return (
+        select(table.c.verdict, func.count())
+        .join(tables.alerts, tables.alerts.c.alert_id == table.c.alert_id)
+        .where(table.c.chosen == "random", ~said_later.exists(), tables.alerts.c.drill.is_(False))
+        .group_by(table.c.verdict)
     )

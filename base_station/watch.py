@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.errors import AgentError
-from base_station.condition_log import Changes, ConditionLog, changes, forget_hours, watched
+from base_station import tallies
+from base_station.condition_log import Census, Changes, ConditionLog, changes, forget_hours
 from base_station.config import StationConfig
 from base_station.deadman import conditions
 from base_station.deliver import Deliveries
@@ -45,6 +46,7 @@ class Watch:
         self._config = config
         self._now = now
         self._conditions = ConditionLog(store.database)
+        self._census = Census(store)
         self._deliveries = Deliveries(store.database)
         self._holder = process_name()
         self._tidied: datetime | None = None
@@ -67,7 +69,7 @@ class Watch:
         limits = self._config.limits
         holding = self._conditions.holding()
         names = frozenset((spell.subject, spell.name) for spell in holding)
-        found = conditions(watched(self._store, now), names, now, limits)
+        found = conditions(self._census.take(now), names, now, limits)
         lately = self._conditions.ended_since(now - timedelta(seconds=limits.cooldown_s))
         made = changes(holding, lately, found, now, limits.cooldown_s)
         self._conditions.record(made, now)
@@ -91,6 +93,7 @@ class Watch:
         self._deliveries.add(notices, rules, now)
 
     def _tidy(self, now: datetime) -> None:
+        tallies.refresh(self._store.database, now)
         if self._tidied is not None and now - self._tidied < _TIDY_EVERY:
             return
         self._tidied = now

@@ -14,6 +14,8 @@ SILENT_AFTER_S = 1800.0
 """A device that has not called for so long is in trouble: it should every few minutes..."""
 SILENT_BEATS = 3.0
 """...unless it said that it would call less often, to save power: then so many of its own intervals."""
+LONGEST_BEAT_S = 7200.0
+"""No interval that a device names excuses a longer silence: it is late after six hours, whatever it said."""
 FRESH_S = 900.0
 """An event that began, or came, within this time leads the page."""
 LATE_S = 300.0
@@ -154,7 +156,7 @@ def _troubles(device: Device, now: datetime, language: Language) -> list[str]:
     beat = device.heartbeat
     if device.last_contact_utc is not None:
         silent_s = (now - device.last_contact_utc).total_seconds()
-        if silent_s > max(SILENT_AFTER_S, SILENT_BEATS * (beat.heartbeat_s if beat else 0.0)):
+        if silent_s > max(SILENT_AFTER_S, SILENT_BEATS * min(beat.heartbeat_s, LONGEST_BEAT_S) if beat else 0.0):
             troubles.append(say("silent for {span}", span=language.span(silent_s)))
     if beat is None:
         return troubles

@@ -218,7 +218,7 @@ def fill(url: URL, devices: Sequence[str], n_alerts: int, n_blobs: int) -> None:
             heads.append(
                 {
                     "alert_id": alert_id,
-                    "device_id": devices[n % len(devices)],
+                    "device_id": devices[n * 7919 % len(devices)],
                     "label": label,
                     "drill": False,
                     "received_utc": at,
@@ -231,7 +231,7 @@ def fill(url: URL, devices: Sequence[str], n_alerts: int, n_blobs: int) -> None:
                     "revision": 0,
                     "received_utc": at,
                     "state": "open",
-                    "score": 0.9,
+                    "score": 0.5 + n * 31 % 128 / 256,
                     "level_dbfs": -40.0,
                     "lasted_s": 3.0,
                     "onset_utc": at,

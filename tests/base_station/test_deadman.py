@@ -226,19 +226,32 @@ def test_the_station_keeps_begin_and_end_and_the_api_tells_them(station, ipe, he
 
 @both
 def test_hours_and_the_age_of_a_model_come_from_heartbeats(station, ipe, heartbeat_of):
-    from base_station.condition_log import watched
+    from base_station.condition_log import Census
 
+    census = Census(station.store)
     for level in (-40.0, -50.0):
         station.send(ipe, heartbeat_of("ipe-07", level_dbfs=level))
         station.clock.pass_s(300)
-    (one,) = watched(station.store, station.clock())
-    assert [(hour.n_beats, hour.level_dbfs) for hour in one.hours] == [(2, -45.0)]
+    (one,) = census.take(station.clock())
     assert one.interval_s == 300.0  # the only hour so far is not whole
     since = one.model_since_utc
     assert since == NOW.replace(hour=3)
     station.send(ipe, heartbeat_of("ipe-07", model_digest="another"))
-    (one,) = watched(station.store, station.clock())
+    (one,) = census.take(station.clock())
+    assert one.device.heartbeat is not None
+    assert one.device.heartbeat.model_digest == "another"
     assert one.model_since_utc == since + timedelta(seconds=600)
+    assert one.hours == ()  # none has ended yet
+    station.clock.pass_s(3600)
+    for _ in range(6):
+        station.send(ipe, heartbeat_of("ipe-07", level_dbfs=-60.0))
+    station.clock.pass_s(3600)
+    (one,) = census.take(station.clock())
+    assert sorted((hour.begin_utc.hour, hour.n_beats, hour.level_dbfs) for hour in one.hours) == [
+        (3, 3, pytest.approx(-47.333, abs=0.01)),
+        (4, 6, -60.0),
+    ]
+    assert one.interval_s == 600.0  # six in the hour that was whole
 
 
 def test_one_process_looks_around_and_another_takes_over(station):
