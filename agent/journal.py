@@ -54,7 +54,8 @@ _EVENT_BYTES = 300  # an event's line without its own fields, and the line of wi
 _DAY_S = 86_400.0
 _BLOCK_BYTES = 4096  # what the smallest file costs on disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SEGMENT_NAME = re.compile(r"journal-(\d{8})\.jsonl(\.gz)?")
+SEGMENT_NAME = re.compile(r"journal-(\d{8})\.jsonl(\.gz)?")
+"""What a file of the journal is called: its number, and whether it is packed."""
 _SHORT_RUN = 3
 _FARTHEST = 2**62
 _UNKNOWN_BOOT = "unknown-boot"
@@ -434,11 +435,11 @@ class Journal:
         """Compress finished segments, remove the oldest beyond the bound, and find the next number."""
         for leftover in self._folder.glob("journal-*.tmp"):
             leftover.unlink()
-        for _, path in _segments(self._folder):
+        for _, path in segments(self._folder):
             if path.suffix != ".gz":
                 with contextlib.suppress(OSError):  # stays as it is; a full disk is said when lines are written
                     self.bytes_written += _compress(path)
-        kept = _segments(self._folder)
+        kept = segments(self._folder)
         total = sum(_on_disk(path) for _, path in kept) + self._segment_bytes
         self._number = max([self._number, *(number + 1 for number, _ in kept)])
         for _, path in kept:
@@ -457,7 +458,7 @@ class Reading(Iterator[Line]):
         """Lines that were torn or damaged, so far."""
         self.unreadable = 0
         """Files that ended early, could not be opened, or are of a later schema, so far."""
-        self._lines = self._read(_segments(folder))
+        self._lines = self._read(segments(folder))
 
     def __next__(self) -> Line:
         """Return the next whole line."""
@@ -703,11 +704,11 @@ def _plain(value: object) -> Json:
     return str(value)
 
 
-def _segments(folder: Path) -> list[tuple[int, Path]]:
+def segments(folder: Path) -> list[tuple[int, Path]]:
     """Return the journal's files by number; of a file and its compressed copy the copy."""
     found: dict[int, Path] = {}
     for path in sorted(folder.glob("journal-*")):  # the compressed copy sorts behind its original
-        if match := _SEGMENT_NAME.fullmatch(path.name):
+        if match := SEGMENT_NAME.fullmatch(path.name):
             found[int(match[1])] = path
     return sorted(found.items())
 

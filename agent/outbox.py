@@ -7,11 +7,12 @@ database is mended from a copy beside it (`agent.mirror`), and the copy from the
 """
 
 import contextlib
+import hashlib
 import logging
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -69,6 +70,21 @@ class Message:
     """The wire form, as it was when it was put."""
     attempts: int = 0
     """Failed attempts so far that may have been this alert's own fault."""
+
+    @property
+    def key(self) -> Key:
+        """Return what names it, here and at the station."""
+        return (self.alert_id, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What names one alert revision that waits, and what it holds, without holding it."""
+
+    alert_id: str
+    revision: int
+    sha256: str
+    """Of its body, hexadecimal."""
 
     @property
     def key(self) -> Key:
@@ -229,6 +245,24 @@ class Outbox:
         """Let go of an alert revision: the station has it."""
         self._settle((alert_id, revision), None)
 
+    def oldest(self, most: int) -> list[Waiting]:
+        """Return what waits on disk, the oldest first, whether it rests or not; nothing if the disk cannot be read."""
+        with self._lock:
+            try:
+                return self._guarded(lambda db: [_digest(message) for message in self._sound(db, most)])
+            except StorageError:
+                return []
+
+    def delivered_all(self, keys: Collection[Key]) -> None:
+        """Let go of many alert revisions in one write: the station has them."""
+        with self._lock:
+            for key in keys:
+                self._resting.pop(key, None)
+                self._gone[key] = None
+            self._spare = [message for message in self._spare if message.key not in self._gone]
+            with contextlib.suppress(StorageError):  # as in _settle
+                self._write(_nothing)
+
     def park(self, alert_id: str, revision: int, reason: str) -> None:
         """Put aside an alert revision that the station will never take; it goes first when space is needed."""
         self._settle((alert_id, revision), reason)
@@ -304,6 +338,17 @@ class Outbox:
             if not self._opening_waits(db, alert_id, revision):
                 return int(seq)
         return None
+
+    def _sound(self, db: sqlite3.Connection, most: int) -> Iterator[Message]:
+        rows = db.execute(
+            "SELECT seq FROM messages WHERE parked IS NULL ORDER BY seq LIMIT ?",
+            (most + len(self._gone) + len(self._damaged),),
+        )
+        for (seq,) in rows.fetchall():
+            message = None if seq in self._damaged else _load(db, seq)
+            if message is not None and message.key not in self._gone and most > 0:
+                most -= 1
+                yield message
 
     def _waits(self, key: Key, now_s: float) -> bool:
         return key in self._gone or self._resting.get(key, now_s) > now_s
@@ -667,6 +712,10 @@ def _load(db: sqlite3.Connection, seq: int) -> Message | None:
         return None
     message = Message(seq=seq, alert_id=row[0], revision=row[1], attempts=row[2], body=row[3])
     return message if row[4] == _crc(message) else None
+
+
+def _digest(message: Message) -> Waiting:
+    return Waiting(message.alert_id, message.revision, hashlib.sha256(message.body).hexdigest())
 
 
 def _nothing(_: sqlite3.Connection) -> int:

@@ -6,6 +6,7 @@ outbox. Everything else is tried again, with back-off for the link, and a rest f
 """
 
 import errno
+import gzip
 import http.client
 import json
 import logging
@@ -30,7 +31,8 @@ from agent.clock import DeviceClock
 from agent.counter import Counter
 from agent.errors import ConfigError, FieldError, StorageError, UplinkError
 from agent.fields import Fields, shown
-from agent.outbox import Message, Outbox
+from agent.inquiry import FEWEST_ASKED, MOST_ASKED, Inquiry, question
+from agent.outbox import Key, Message, Outbox, Waiting
 from agent.signing import (
     HEADER_SIGNATURE,
     LARGEST_COUNTER,
@@ -46,8 +48,11 @@ HEARTBEATS = "/v1/heartbeats"
 CLIPS = "/v1/clips/"
 """Followed by the id of the alert."""
 CHALLENGE = "/v1/challenge"
+RECEIPTS = "/v1/receipts"
 
 LARGEST_ANSWER_BYTES = 64 * 1024
+SMALLEST_PACKED_BYTES = 256
+"""Below this gzip's own bytes eat what it saves."""
 SHORTEST_RETRY_S = 2.0
 LONGEST_RETRY_S = 600.0
 ANSWER_SCHEMA = 1
@@ -139,6 +144,7 @@ class Uplink:
         self._rng = rng
         self._on_event = on_event
         self._clips = clips
+        self._inquiry = Inquiry()
         self._heartbeat: Heartbeat | None = None
         self._failures = 0  # in a row, of the link
         self._retry_at_s = 0.0
@@ -191,6 +197,11 @@ class Uplink:
             message, refused_until_s = None, now_s + _STORAGE_RETRY_S
         if now_s < self._retry_at_s and not (message and self._is_news(message)):
             return self._retry_at_s
+        if message is not None and self._inquiry.is_due and not self._is_news(message):
+            wanted = self._outbox.oldest(MOST_ASKED)
+            if len(wanted) >= FEWEST_ASKED:
+                return self._ask(wanted, now_s)
+            self._inquiry.stop()
         if message is not None:
             self._newest_tried = max(self._newest_tried, message.seq)
             return self._attempt(ALERTS, message.body, message, now_s)
@@ -219,6 +230,36 @@ class Uplink:
         except FieldError as error:
             garbled = replace(answer, signed=False, trouble=f"garbled answer: {error}")
             return self._failure(garbled, message, now_s)
+
+    def _ask(self, wanted: Sequence[Waiting], now_s: float) -> float:
+        """Ask which of many alerts the station has, let go of those, and return when to call again."""
+        began_s = self._clock.monotonic_s()
+        try:
+            answer = self._link.post(RECEIPTS, question(wanted))
+        except UplinkError as error:
+            answer = Answer(status=0, document={}, trouble=str(error), about_link=True)
+        now_s += max(0.0, self._clock.monotonic_s() - began_s)
+        try:
+            if answer.signed and answer.kind == "counter":
+                self._inquiry.stop()  # two receipts bring it back, and a station that says so for ever stops nothing
+                return self._reopen(Fields(answer.document), None, now_s)
+            if answer.signed and answer.kind == "receipts":
+                self._let_go(self._inquiry.answered(Fields(answer.document), wanted))
+                self._state = replace(self._state, last_receipt_s=now_s)
+                return self._success(None, now_s)
+        except FieldError as error:
+            answer = replace(answer, trouble=f"garbled answer: {error}")
+        self._inquiry.stop()  # whatever it is, the alerts go on one by one
+        return self._failure(replace(answer, signed=False, trouble=answer.trouble or "no answer"), None, now_s)
+
+    def _let_go(self, keys: Sequence[Key]) -> None:
+        self._outbox.delivered_all(keys)
+        if self._clips is not None:
+            for alert_id, revision in keys:
+                if revision == 0:
+                    self._clips.release(alert_id)
+        log.info("the station had %d alerts already", len(keys))
+        self._on_event("delivered_before", n_alerts=len(keys), reason="the station had them")
 
     def _attempt_clip(self, clip: Clip, now_s: float) -> float:
         """Send one clip, after all else, and return when to call again."""
@@ -256,6 +297,7 @@ class Uplink:
                 if self._clips is not None and message.revision == 0:
                     self._clips.release(message.alert_id)
                 self._on_event("delivered", alert_id=message.alert_id, revision=message.revision)
+                self._inquiry.receipted(fields, was_known=answer.status == 200)
             self._state = replace(self._state, last_receipt_s=now_s)
             return self._success(message, now_s)
         if answer.kind == "refused" and _names(fields, message):
@@ -444,13 +486,16 @@ class StationLink:
             counter=self._counter.next(),
             time_utc=self._clock.now().utc,
         )
+        encoding: Mapping[str, str] = {}
+        if station.takes_gzip:
+            body, encoding = _packed(body)
         seal = replace(seal, signature=sign_request(self._key, "POST", path, body, seal))
         station.drop_stale_connections(self._clock.monotonic_s())
         try:
             with station.session.post(
                 station.url + path,
                 data=body,
-                headers={"Content-Type": _content_type(path), **seal.headers()},
+                headers={"Content-Type": _content_type(path), **encoding, **seal.headers()},
                 timeout=(self._connect_timeout_s, self._read_timeout_s),
                 allow_redirects=False,
                 stream=True,
@@ -464,6 +509,11 @@ class StationLink:
                 raise UplinkError(trouble) from error
             return Answer(status=0, document={}, trouble=trouble)
         station.used_s = self._clock.monotonic_s()
+        if not answer.signed:
+            station.takes_gzip = False  # an older one may stand there now, and would refuse the same bytes for ever
+        elif "takes" in answer.document:
+            takes = answer.document["takes"]
+            station.takes_gzip = isinstance(takes, list) and "gzip" in takes
         return answer
 
     def _judged(self, response: requests.Response, content: bytes | None, seal: RequestSeal) -> Answer:
@@ -505,6 +555,8 @@ class _Station:
         self.url = url
         self.session = session
         self.used_s: float | None = None
+        self.takes_gzip = False
+        """It has said so, signed; nothing is packed before."""
 
     def drop_stale_connections(self, now_s: float) -> None:
         """Begin anew after a pause: over a radio link an old connection is probably dead, and says so late."""
@@ -569,6 +621,14 @@ def _unsigned(status: int, *, has_signature: bool) -> tuple[str, bool]:
     if 200 <= status < 400:
         return "captive portal", True
     return (f"station error {status}" if status >= 500 else f"answer {status}"), False
+
+
+def _packed(body: bytes) -> tuple[bytes, Mapping[str, str]]:
+    """Return a body packed, with the header that says so, where that saves a tenth."""
+    if len(body) < SMALLEST_PACKED_BYTES:
+        return body, {}
+    packed = gzip.compress(body, mtime=0)
+    return (packed, {"Content-Encoding": "gzip"}) if 10 * len(packed) <= 9 * len(body) else (body, {})
 
 
 def _content_type(path: str) -> str:

@@ -24,8 +24,9 @@ from base_station import (
     people_command,
     upkeep,
 )
-from base_station.admission import admit
+from base_station.admission import COMMAND_LINE, admit
 from base_station.opened import opened_store
+from base_station.registry import audit_row
 from base_station.settings import (
     DEFAULT_PORT,
     Settings,
@@ -250,7 +251,8 @@ def _line(device: Device) -> str:
 
 def _device_revoke(options: argparse.Namespace) -> int:
     with opened_store(options.data, options.database) as (store, _):
-        if not store.revoke_device(options.name, _now()):
+        note = audit_row(COMMAND_LINE, "device_revoked", options.name, _now())
+        if not store.revoke_device(options.name, _now(), also=note):
             raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
     print(f"{options.name}: refused from now on")
     return DONE

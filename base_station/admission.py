@@ -6,7 +6,11 @@ from pathlib import Path
 from agent.errors import ConfigError
 from agent.signing import new_key
 from base_station.keys import KeyRing, write_secret
+from base_station.registry import audit_row
 from base_station.store import Store
+
+COMMAND_LINE = "command line"
+"""Who did it, in the audit, where somebody works on the station's own machine."""
 
 
 def admit(
@@ -31,9 +35,11 @@ def admit(
     write_secret(draft, key.hex().encode())
     try:
         sealed = ring.seal(key)
-        is_new = store.add_device(device_id, sealed, now_utc)
+        is_new = store.add_device(
+            device_id, sealed, now_utc, also=audit_row(COMMAND_LINE, "device_added", device_id, now_utc)
+        )
         if not is_new:
-            store.rotate_key(device_id, sealed)
+            store.rotate_key(device_id, sealed, also=audit_row(COMMAND_LINE, "key_replaced", device_id, now_utc))
         draft.replace(key_file)
     except OSError as error:
         raise ConfigError(f"{key_file}: cannot write the key: {error.strerror or error}") from error

@@ -34,15 +34,17 @@ from base_station.condition_routes import condition_router
 from base_station.doors import Doors
 from base_station.export_routes import export_router
 from base_station.fieldlog_routes import fieldlog_router
-from base_station.guard import Guard
+from base_station.guard import Guard, largest_body
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
+from base_station.registry_routes import registry_router
 from base_station.session_routes import session_router
 from base_station.store import LARGEST_PAGE, AlertEvent, Device, Store
+from base_station.unpacking import Unpacking
 from base_station.verdict_routes import verdict_router
 from base_station.verdicts import Verdicts
 
@@ -113,6 +115,9 @@ class DeviceOut(BaseModel):
     clock_offset_s: float | None = Field(description="Station time less the device's own, then.")
     heartbeat_utc: str | None
     heartbeat: dict[str, Any] | None = Field(description="Its latest heartbeat, docs/protocol.md.")
+    name: str = Field(description="What people call it; may be empty.")
+    latitude: float | None = Field(description="Where it hangs, as people registered it.")
+    longitude: float | None
 
 
 class DevicesOut(BaseModel):
@@ -157,6 +162,7 @@ def build_api(
     )
     accounts = Accounts(store.database)
     app.add_middleware(GZipMiddleware, minimum_size=2000)
+    app.add_middleware(Unpacking, largest=largest_body)
     app.add_middleware(Guard, accounts=accounts, now=now, open_doors=_OPEN_DOORS)
     # the last one stands before the others: who comes from elsewhere never gets as far as the guard
     if exposed:
@@ -171,8 +177,9 @@ def build_api(
     app.include_router(incident_router(store, now, lambda: replace(usual, trust=trust(usual.trust))))
     app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
-    app.include_router(fieldlog_router(store))
+    app.include_router(fieldlog_router(store, now))
     app.include_router(export_router(store))
+    app.include_router(registry_router(store, incoming.keys, now))
     app.include_router(session_router(accounts, now))
     app.include_router(metrics_router(store, now))
     _add_rest(app)
@@ -227,6 +234,7 @@ def _add_posts(app: FastAPI, incoming: Inbox, now: Callable[[], datetime]) -> No
         (inbox.ALERTS, "Send one revision of an alert", _reference("Alert")),
         (inbox.HEARTBEATS, "Send a heartbeat", _reference("Heartbeat")),
         (inbox.CHALLENGE, "Answer the challenge of a lost counter", _CHALLENGE_SCHEMA),
+        (inbox.RECEIPTS, "Ask which alerts are on disk, many at once", _QUESTION_SCHEMA),
     ):
         app.add_api_route(
             path,
@@ -402,6 +410,9 @@ def _device(device: Device) -> DeviceOut:
         clock_offset_s=device.clock_offset_s,
         heartbeat_utc=maybe(device.heartbeat_utc),
         heartbeat=None if device.heartbeat is None else json.loads(device.heartbeat.to_json()),
+        name=device.name,
+        latitude=device.latitude,
+        longitude=device.longitude,
     )
 
 
@@ -416,6 +427,30 @@ _CHALLENGE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"schema": {"const": 1}, "nonce": {"type": "string", "maxLength": 64}},
     "required": ["schema", "nonce"],
+    "additionalProperties": False,
+}
+
+
+_QUESTION_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "schema": {"const": 1},
+        "alerts": {
+            "type": "array",
+            "maxItems": inbox.MOST_ASKED,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "alert_id": {"type": "string", "minLength": 36, "maxLength": 36},
+                    "revision": {"type": "integer", "minimum": 0, "maximum": 1000},
+                    "sha256": {"type": "string", "description": "Of the alert's body, hexadecimal."},
+                },
+                "required": ["alert_id", "revision", "sha256"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["schema", "alerts"],
     "additionalProperties": False,
 }
 
@@ -444,7 +479,12 @@ def _post_answers(path: str) -> dict[int | str, dict[str, Any]]:
     if path == inbox.CHALLENGE:
         reopened = _documented("Go on from the counter after `highest`.", _answer_schema("reopened", highest="integer"))
         return {**problems, 200: reopened, 409: counter}
-    receipt = _answer_schema("receipt", alert_id="string", revision="integer", station_utc="string")
+    if path == inbox.RECEIPTS:
+        here = _documented(
+            "`have` names, by id and revision, what is on disk.", _answer_schema("receipts", have="array")
+        )
+        return {**problems, 200: here, 409: counter}
+    receipt = _answer_schema("receipt", alert_id="string", revision="integer", station_utc="string", takes="array")
     refused = _answer_schema("refused", alert_id="string", revision="integer", reason="string")
     answers = {
         **problems,

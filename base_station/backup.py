@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Table, func, insert, select, text
@@ -22,6 +23,7 @@ from base_station.keys import KeyRing
 from base_station.store import LOG_MEL, Store
 
 _ROWS_AT_A_TIME = 500
+_PREFIX = "station-"
 _PRESENT = ("meta",)
 """Tables that a new database has rows in already."""
 _MOMENTARY = ("leases", "nonces", "sessions", "attempts")
@@ -65,6 +67,20 @@ def back_up(database: Database, target: Path) -> Copied:
     finally:
         _remove(draft)
     return Copied(path=target, n_alerts=n_alerts, n_bytes=target.stat().st_size)
+
+
+def dated_name(now_utc: datetime) -> str:
+    """Return the name of a backup among others in a folder; names sort by time."""
+    return f"{_PREFIX}{now_utc:%Y%m%dT%H%M%SZ}.db"
+
+
+def keep_newest(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the newest backups of a folder, and nothing else in it; return what went."""
+    copies = sorted(folder.glob(f"{_PREFIX}*Z.db"))
+    gone = copies[: max(0, len(copies) - keep)]
+    for path in gone:
+        path.unlink()
+    return gone
 
 
 def restore(source: Path, target: URL) -> Copied:

@@ -1,18 +1,20 @@
-"""Alerts as GeoJSON and CSV, for maps and spreadsheets: streamed, however many there are."""
+"""Alerts as GeoJSON, CSV and Parquet, for maps, spreadsheets and notebooks: streamed, however many there are."""
 
-import csv
-import io
+import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
+from starlette.exceptions import HTTPException
 
+from base_station import columns as parquet_columns
+from base_station import sheets
 from base_station.inbox import iso
-from base_station.problems import READING
+from base_station.problems import READING, problem_answers
 from base_station.store import LARGEST_PAGE, AlertEvent, Store
 
 COLUMNS = (
@@ -46,9 +48,23 @@ def export_router(store: Store) -> APIRouter:
         responses={**READING, 200: {"content": {"text/csv": {}}}},
     )
     def table(since: Since = None, until: Until = None, label: Label = None) -> StreamingResponse:
-        lines = _csv(_events(store, since, until, label))
+        lines = sheets.csv_lines(COLUMNS, (_row(event) for event in _events(store, since, until, label)))
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_as_file("alerts.csv"))
 
+    @router.get(
+        "/v1/export/alerts.parquet",
+        summary="Alerts as Parquet, newest arrival first; needs the extra `parquet` on the station",
+        response_class=StreamingResponse,
+        responses={**READING, **problem_answers(501), 200: {"content": {parquet_columns.MEDIA_TYPE: {}}}},
+    )
+    def parquet(since: Since = None, until: Until = None, label: Label = None) -> StreamingResponse:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise HTTPException(501, "Parquet needs pyarrow on the station: install curupira[parquet]")
+        pieces = parquet_columns.parquet(_events(store, since, until, label))
+        headers = _as_file("alerts.parquet")
+        return StreamingResponse(pieces, media_type=parquet_columns.MEDIA_TYPE, headers=headers)
+
+    _add_sheets(router, store)
     return router
 
 
@@ -85,16 +101,28 @@ def _geojson(events: Iterator[AlertEvent]) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _csv(events: Iterator[AlertEvent]) -> Iterator[str]:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    for event in events:
-        writer.writerow(_row(event))
-        yield text.getvalue()
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue()
+def _add_sheets(router: APIRouter, store: Store) -> None:
+    for name, columns, rows, summary in (
+        ("verdicts", sheets.VERDICTS, sheets.verdict_rows, "What people said, the latest first"),
+        ("conditions", sheets.CONDITIONS, sheets.condition_rows, "What was wrong with devices, the latest begun first"),
+        ("heartbeats", sheets.HEARTBEATS, sheets.heartbeat_rows, "About a day of each device's heartbeats"),
+    ):
+        _add_sheet(router, store, name, columns, rows, summary)
+
+
+def _add_sheet(
+    router: APIRouter, store: Store, name: str, columns: Sequence[str], rows: sheets.Rows, summary: str
+) -> None:
+    @router.get(
+        f"/v1/export/{name}.csv",
+        summary=summary,
+        operation_id=f"v1_export_{name}_csv",
+        response_class=StreamingResponse,
+        responses={**READING, 200: {"content": {"text/csv": {}}}},
+    )
+    def sheet(since: Since = None, until: Until = None) -> StreamingResponse:
+        lines = sheets.csv_lines(columns, rows(store, since, until))
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_as_file(f"{name}.csv"))
 
 
 def _as_file(name: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Journals brought home on a card: their events with times as good as can be had, and the alerts that never arrived.
 
 Reading goes through `agent.journal`. An event is known by what it says, so that importing a card twice, or again after
-the device wrote on, changes nothing and loses nothing.
+the device wrote on, changes nothing and loses nothing. The files themselves are kept (`shelf`).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from agent import journal
 from agent.alert import Heartbeat
 from agent.errors import ConfigError, FieldError
-from base_station import tables
+from base_station import shelf, tables
 from base_station.clockpairs import NONE, ClockPairs
 from base_station.store import Store
 
@@ -42,6 +42,10 @@ class Imported:
     windows: int = 0
     damaged: int = 0
     """Lines that could not be read."""
+    segments: int = 0
+    """Files of the journal, which are kept whole."""
+    new_segments: int = 0
+    """Of these so many were not here, or are longer now."""
     undated: int = 0
     """Events of which nobody knows when they were."""
     alerts: int = 0
@@ -103,14 +107,18 @@ def import_journal(store: Store, folder: Path, now_utc: datetime) -> Imported:
     """
     if any(path.is_symlink() for path in folder.glob("journal-*")):
         return Imported(folder=folder, device_id="", problem="holds links instead of files; copy the files themselves")
+    if too_large := shelf.oversize(folder):
+        problem = f"{too_large} unpacks to more than {shelf.LARGEST_SEGMENT_BYTES} bytes, and is no agent's"
+        return Imported(folder=folder, device_id="", problem=problem)
     card = _read(folder)
-    devices = {line.segment.device_id for line in card.events} - {""}
+    devices = card.devices
     device_id = next(iter(devices)) if len(devices) == 1 else ""
     if problem := _problem(store, devices):
         return Imported(folder=folder, device_id=device_id, problem=problem, damaged=card.damaged)
     _add_station_pairs(store, device_id, card.pairs)
     rows = [_row(line, device_id, card.pairs, now_utc) for line in card.events]
     new = _insert(store, rows)
+    segments, new_segments = shelf.shelve(store, folder, device_id, card.extents, card.pairs, now_utc)
     times = sorted(row["at_utc"] for row in rows if isinstance(row["at_utc"], datetime))
     alerts = sorted({str(row["alert_id"]) for row in rows if row["alert_id"] is not None})
     return Imported(
@@ -121,6 +129,8 @@ def import_journal(store: Store, folder: Path, now_utc: datetime) -> Imported:
         minutes=card.minutes,
         windows=card.windows,
         damaged=card.damaged,
+        segments=segments,
+        new_segments=new_segments,
         undated=sum(row["dated"] == NONE for row in rows),
         alerts=len(alerts),
         never_arrived=len(alerts) - len(store.events_of(alerts)),
@@ -135,6 +145,8 @@ class _Card:
 
     events: list[journal.Line] = field(default_factory=list)
     pairs: ClockPairs = field(default_factory=ClockPairs)
+    extents: shelf.Extents = field(default_factory=shelf.Extents)
+    devices: set[str] = field(default_factory=set)
     minutes: int = 0
     windows: int = 0
     damaged: int = 0
@@ -144,6 +156,9 @@ def _read(folder: Path) -> _Card:
     reading, card = journal.read(folder), _Card()
     for line in reading:
         card.pairs.add_clocks([line.clock])
+        card.extents.add(line)
+        if line.segment.device_id:
+            card.devices.add(line.segment.device_id)
         card.minutes += line.kind == "minute"
         card.windows += len(line.windows)
         if line.kind == "event":
@@ -154,7 +169,7 @@ def _read(folder: Path) -> _Card:
 
 def _problem(store: Store, devices: set[str]) -> str:
     if not devices:
-        return "no event in it names a device"
+        return "nothing in it names a device"
     if len(devices) > 1:
         return f"is of several devices ({', '.join(sorted(devices))[:200]}); give each a folder of its own"
     name = next(iter(devices))

@@ -1,14 +1,29 @@
-"""Events of journals over HTTP."""
+"""Journals over HTTP: their events, their files, and bringing them in."""
 
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from pydantic import AwareDatetime, BaseModel, Field
+from starlette.exceptions import HTTPException
 
-from base_station.fieldlog import field_events
+from agent.journal import SEGMENT_NAME
+from base_station import shelf
+from base_station.accounts import Who
+from base_station.fieldlog import Imported, field_events, import_journal
+from base_station.guard import WHO
 from base_station.inbox import iso
-from base_station.problems import READING
+from base_station.problems import CHANGING, READING
+from base_station.registry import audit_row
 from base_station.store import LARGEST_PAGE, Store
+
+MOST_FILES = 1000
+"""Of one upload; a journal of 64 MB has about 700."""
+_PIECE_BYTES = 256 * 1024
 
 
 class FieldEventOut(BaseModel):
@@ -35,9 +50,52 @@ class FieldEventsOut(BaseModel):
     before: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
 
 
-def fieldlog_router(store: Store) -> APIRouter:
+class ImportedOut(BaseModel):
+    """What a journal brought."""
+
+    device_id: str
+    events: int
+    new: int = Field(description="Events that were not here before.")
+    minutes: int
+    windows: int
+    segments: int = Field(description="Files, which are kept whole.")
+    new_segments: int = Field(description="Files that were not here before, or are longer now.")
+    damaged: int = Field(description="Lines that could not be read.")
+    undated: int = Field(description="Events of which nobody knows when they were.")
+    alerts: int
+    never_arrived: int = Field(description="Alerts that are not here.")
+    first_utc: str | None
+    last_utc: str | None
+
+
+class SegmentOut(BaseModel):
+    """One file of a journal."""
+
+    seq: int
+    device_id: str
+    run: str
+    number: int
+    first_utc: str | None
+    last_utc: str | None
+    dated: str
+    n_lines: int
+    n_windows: int
+    n_bytes: int = Field(description="Unpacked.")
+    kept_utc: str
+
+
+class SegmentsOut(BaseModel):
+    """A page of files, the last kept first."""
+
+    segments: list[SegmentOut]
+    before: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
+
+
+def fieldlog_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
+    _add_upload(router, store, now)
+    _add_segments(router, store)
 
     @router.get("/v1/journals", summary="Events of journals that came home, the last imported first", responses=READING)
     def journals(
@@ -64,3 +122,102 @@ def fieldlog_router(store: Store) -> APIRouter:
         return FieldEventsOut(events=events, before=found[-1].seq if len(found) == limit else None)
 
     return router
+
+
+def _add_upload(router: APIRouter, store: Store, now: Callable[[], datetime]) -> None:
+    @router.post(
+        "/v1/journals",
+        status_code=201,
+        summary="Bring in the journal of one device, as `import` does from a card",
+        description="Files journal-NNNNNNNN.jsonl or .jsonl.gz, of one folder. Twice changes nothing.",
+        responses=CHANGING,
+    )
+    def upload(files: Annotated[list[UploadFile], File(max_length=MOST_FILES)], request: Request) -> ImportedOut:
+        with tempfile.TemporaryDirectory(prefix="curupira-upload-") as folder:
+            for each in files:
+                _write(each, Path(folder))
+            result = import_journal(store, Path(folder), now())
+        if result.problem:
+            raise _wrong(result.problem)
+        who: Who | None = request.scope.get(WHO)
+        note = audit_row(
+            who.name if who else "this machine",
+            "journal_taken",
+            result.device_id,
+            now(),
+            events=result.events,
+            new=result.new,
+            segments=result.segments,
+        )
+        with store.database.write() as connection:
+            connection.execute(note)
+        return _imported(result)
+
+
+def _write(each: UploadFile, folder: Path) -> None:
+    """Write one uploaded file under its own name and nowhere else: a browser may send a path, a thief any path."""
+    name = (each.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
+    if not SEGMENT_NAME.fullmatch(name):
+        raise _wrong(f"{name[:60]!r} is no file of a journal, expected journal-NNNNNNNN.jsonl or .jsonl.gz")
+    try:
+        with (folder / name).open("xb") as target:
+            while piece := each.file.read(_PIECE_BYTES):
+                target.write(piece)
+    except FileExistsError as error:
+        raise _wrong(f"{name} is there twice; send the journal of each device by itself") from error
+
+
+def _wrong(detail: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("body", "files"), "msg": detail}])
+
+
+def _imported(result: Imported) -> ImportedOut:
+    fields: dict[str, Any] = {name: getattr(result, name) for name in ImportedOut.model_fields}
+    for name in ("first_utc", "last_utc"):
+        fields[name] = None if fields[name] is None else iso(fields[name])
+    return ImportedOut(**fields)
+
+
+def _add_segments(router: APIRouter, store: Store) -> None:
+    @router.get("/v1/journals/segments", summary="Files of journals, the last kept first", responses=READING)
+    def segments(
+        before: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+        device: Annotated[str | None, Query(max_length=63, pattern=r"^[^\x00]*$")] = None,
+        since: Annotated[AwareDatetime | None, Query(description="Only what reaches beyond this.")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="Only what begins before this.")] = None,
+    ) -> SegmentsOut:
+        found = shelf.shelved(store, device_id=device, since=since, until=until, before=before, limit=limit)
+        more = len(found) == limit
+        return SegmentsOut(segments=_segments(found), before=found[-1].seq if more else None)
+
+    @router.get(
+        "/v1/journals/segments/{seq}.jsonl.gz",
+        summary="One file of a journal, as `agent why` and `redecide` read it",
+        response_class=Response,
+        responses={**READING, 200: {"content": {"application/gzip": {}}}},
+    )
+    def segment(seq: int) -> Response:
+        data = shelf.packed(store, seq) if 0 <= seq < 2**63 else None
+        if data is None:
+            raise HTTPException(404, f"no file {seq} of a journal here")
+        return Response(data, media_type="application/gzip")
+
+
+def _segments(found: Sequence[shelf.Shelved]) -> list[SegmentOut]:
+    return [
+        SegmentOut(
+            seq=one.seq,
+            device_id=one.device_id,
+            run=one.run,
+            number=one.number,
+            first_utc=None if one.first_utc is None else iso(one.first_utc),
+            last_utc=None if one.last_utc is None else iso(one.last_utc),
+            dated=one.dated,
+            n_lines=one.n_lines,
+            n_windows=one.n_windows,
+            n_bytes=one.n_bytes,
+            kept_utc=iso(one.kept_utc),
+        )
+        for one in found
+    ]

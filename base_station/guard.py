@@ -26,6 +26,10 @@ from base_station.inbox import is_device_path, problem
 COOKIE = "curupira_session"
 CSRF_HEADER = "X-Curupira-CSRF"
 LARGEST_BODY_BYTES = 64 * 1024
+LARGEST_UPLOAD_BYTES = 80 * 1024 * 1024
+"""Of a whole journal, as a card brings it home."""
+UPLOADS = (("POST", "/v1/journals"),)
+"""What may be as large as an upload: methods and paths."""
 WHO = "curupira_who"
 """Under this name the scope of a request says who asks; None while everybody may."""
 
@@ -173,18 +177,24 @@ def session_secret(headers: Headers) -> str:
     return "" if morsel is None else morsel.value
 
 
+def largest_body(scope: Scope) -> int:
+    """Return how many bytes the body of a request may have, packed and unpacked."""
+    return LARGEST_UPLOAD_BYTES if (scope["method"], scope["path"]) in UPLOADS else LARGEST_BODY_BYTES
+
+
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Return what receives no more than a bound."""
+    largest = largest_body(scope)
     promised = Headers(scope=scope).get("content-length", "0")
-    too_large = not (promised.isascii() and promised.isdecimal()) or int(promised) > LARGEST_BODY_BYTES
+    too_large = not (promised.isascii() and promised.isdecimal()) or int(promised) > largest
     received = 0
 
     async def bounded() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if too_large or received > LARGEST_BODY_BYTES:
-            raise HTTPException(413, f"the body has more than {LARGEST_BODY_BYTES} bytes")
+        if too_large or received > largest:
+            raise HTTPException(413, f"the body has more than {largest} bytes")
         return message
 
     return bounded

@@ -19,9 +19,10 @@ def add_parser(
         "import",
         parents=[shared],
         help="take journals that came home on a card",
-        description="Takes the events of every journal in a folder or below it: starts, failures, alerts. Times go by "
-        "the device's clock where network time had set it, else by its calls to this station. Names the alerts that "
-        "never arrived here. A second import of the same card changes nothing. Exit code 1 if a journal was not taken.",
+        description="Takes every journal in a folder or below it: its events (starts, failures, alerts), and its "
+        "files whole. Times go by the device's clock where network time had set it, else by its calls to this station. "
+        "Names the alerts that never arrived here. A second import of the same card changes nothing. Exit code 1 if a "
+        "journal was not taken.",
     )
     command.add_argument("folder", type=Path, metavar="DIR", help="a card, or a folder with journal-*.jsonl")
     command.set_defaults(command=_import)
@@ -45,6 +46,7 @@ def _line(result: Imported) -> str:
     parts = [
         f"{result.device_id}: {result.events} events, {result.new} new, {span}",
         f"{result.minutes} minutes, {result.windows} windows",
+        f"{result.segments} files kept, {result.new_segments} of them new",
         f"{result.alerts} alerts, {result.never_arrived} never arrived",
     ]
     if result.undated:

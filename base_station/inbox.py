@@ -23,6 +23,7 @@ from agent.clip import LARGEST_CLIP_BYTES, check_wav
 from agent.errors import FieldError
 from agent.fields import Fields, shown
 from agent.signing import HEADER_SIGNATURE, RequestSeal, request_is_signed, sign_answer
+from base_station.gunzip import GZIP, TooLargeError, unpacked
 from base_station.keys import KeyRing
 from base_station.store import Contact, Kept, Onset, Store
 
@@ -34,15 +35,22 @@ CHALLENGE = "/v1/challenge"
 CLIPS = "/v1/clips/"
 """Followed by the id of the alert."""
 
+RECEIPTS = "/v1/receipts"
+
 ANSWER_SCHEMA = 1
+TAKES = ("gzip", "receipts")
+"""What this station takes beyond the first version of the protocol; every receipt says so, signed."""
 LARGEST_CHALLENGE_BYTES = 1024
+LARGEST_QUESTION_BYTES = 128 * 1024
+MOST_ASKED = 500
 LARGEST_BODY = {
     ALERTS: LARGEST_ALERT_BYTES,
     HEARTBEATS: LARGEST_HEARTBEAT_BYTES,
     CHALLENGE: LARGEST_CHALLENGE_BYTES,
     CLIPS: LARGEST_CLIP_BYTES,
+    RECEIPTS: LARGEST_QUESTION_BYTES,
 }
-"""Bytes that each kind of request may have; more is never read."""
+"""Bytes that each kind of request may have, packed and unpacked; more is never read."""
 
 
 def is_device_path(path: str) -> bool:
@@ -98,6 +106,11 @@ class Inbox:
         self._store = store
         self._keys = keys
 
+    @property
+    def keys(self) -> KeyRing:
+        """Return the keys to the devices' keys."""
+        return self._keys
+
     def take(self, request: Request, now_utc: datetime) -> Answer:
         """Return the answer to one request; what it acknowledges is on disk.
 
@@ -143,11 +156,22 @@ class _Visit:
 
     def answer(self, request: Request) -> Answer:
         """Return the answer; FieldErrors end here."""
-        takes = {ALERTS: self._alert, HEARTBEATS: self._heartbeat, CHALLENGE: self._challenge}
+        takes = {
+            ALERTS: self._alert,
+            HEARTBEATS: self._heartbeat,
+            CHALLENGE: self._challenge,
+            RECEIPTS: self._receipts,
+        }
         try:
+            body = _unpacked(request)
             if request.path.startswith(CLIPS):
-                return self._clip(request.path.removeprefix(CLIPS), request.body)
-            return takes[request.path](request.body)
+                return self._clip(request.path.removeprefix(CLIPS), body)
+            return takes[request.path](body)
+        except TooLargeError as error:
+            if self._store.note_contact(self._contact) is Kept.STALE:
+                return self._counter()
+            log.warning("request of %s not taken: %s", self._seal.device_id, error)
+            return problem(413, "too large", str(error))
         except FieldError as error:
             if self._store.note_contact(self._contact) is Kept.STALE:
                 return self._counter()
@@ -213,6 +237,20 @@ class _Visit:
         log.info("request counter of %s goes on after %d", self._seal.device_id, highest)
         return self._signed(200, "reopened", {"highest": highest})
 
+    def _receipts(self, body: bytes) -> Answer:
+        """Say which alert revisions are on disk, byte for byte as the device has them."""
+        fields = _document(body, ANSWER_SCHEMA)
+        fields.integer("schema", 1, ANSWER_SCHEMA)
+        asked = [_asked(Fields(one, "alerts")) for one in fields.sequence("alerts", longest=MOST_ASKED)]
+        fields.done()
+        if self._store.note_contact(self._contact) is Kept.STALE:
+            return self._counter()
+        here = self._store.digests(self._seal.device_id, {alert_id for alert_id, *_ in asked})
+        have = [
+            [alert_id, revision] for alert_id, revision, digest in asked if here.get((alert_id, revision)) == digest
+        ]
+        return self._signed(200, "receipts", {"have": have, **self._station_utc()})
+
     def _check_device(self, device_id: str) -> None:
         if device_id != self._seal.device_id:
             raise FieldError("device_id", f"is {device_id}, but {self._seal.device_id} signed the request")
@@ -228,7 +266,7 @@ class _Visit:
         return self._signed(422, "refused", {**name, "reason": reason})
 
     def _station_utc(self) -> Mapping[str, object]:
-        return {"station_utc": iso(self._contact.at_utc)}
+        return {"station_utc": iso(self._contact.at_utc), "takes": TAKES}
 
     def _signed(self, status: int, kind: str, fields: Mapping[str, object]) -> Answer:
         body = json.dumps({"schema": ANSWER_SCHEMA, "kind": kind, **fields}).encode()
@@ -298,6 +336,33 @@ def _name(fields: Fields) -> Mapping[str, object]:
         "alert_id": fields.text("alert_id", longest=36, shortest=36),
         "revision": fields.integer("revision", 0, 1000),
     }
+
+
+def _asked(fields: Fields) -> tuple[str, int, bytes]:
+    """Return what one line of a question names: alert, revision and the SHA-256 of its body."""
+    alert_id = fields.text("alert_id", longest=36, shortest=36)
+    revision = fields.integer("revision", 0, 1000)
+    digest = fields.text("sha256", longest=64, shortest=64)
+    fields.done()
+    try:
+        return alert_id, revision, bytes.fromhex(digest)
+    except ValueError as error:
+        raise FieldError(fields.name("sha256"), "is not hexadecimal") from error
+
+
+def _unpacked(request: Request) -> bytes:
+    """Return the body as it was before the device packed it.
+
+    Raises:
+        TooLargeError: it unpacks to more than there may be.
+        FieldError: it cannot be unpacked.
+    """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return request.body
+    if encoding != GZIP:
+        raise FieldError("Content-Encoding", f"is {shown(encoding)}, expected gzip or none")
+    return unpacked(request.body, LARGEST_BODY[CLIPS if request.path.startswith(CLIPS) else request.path])
 
 
 def _short(error: object) -> str:

@@ -18,15 +18,13 @@ from agent.alert import LogMelImage
 from agent.errors import ConfigError
 from base_station.inbox import iso
 from base_station.precision import FALSE, UNSURE
+from base_station.sheets import plain_cells
 from base_station.store import AlertEvent, Store
 from base_station.verdicts import Verdict, Verdicts
 
 TARGETS = ("chainsaw", "engine", "storm", "background", "machine", "other")
 """What a training clip can be for, as `model_export` knows it."""
 LICENCE = "own recording"
-
-_FORMULA = ("=", "+", "-", "@", "\t")
-"""What a spreadsheet takes for the beginning of one."""
 
 _TRAINING = ("path", "dataset", "class", "target", "recording", "group", "fold", "seconds", "licence")
 _PROVENANCE = (
@@ -151,16 +149,8 @@ def _write_list(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [*_TRAINING, *_PROVENANCE], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_plain(row) for row in sorted(rows, key=lambda row: str(row["path"])))
+    writer.writerows(plain_cells(row) for row in sorted(rows, key=lambda row: str(row["path"])))
     _write(path, text.getvalue().encode())
-
-
-def _plain(row: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a row that no spreadsheet takes for a formula: judges type their names themselves."""
-    return {
-        key: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-        for key, value in row.items()
-    }
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -23,3 +23,6 @@ def problem_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 READING = problem_answers(401, 403, 404, 422, 503)
 """What any request for reading may be answered."""
+
+CHANGING = problem_answers(400, 401, 403, 404, 409, 413, 415, 422, 503)
+"""What any request that changes something may be answered."""

@@ -1,4 +1,6 @@
-"""What is let go when the station has kept it long enough, or has no room: pictures and sounds first, then alerts.
+"""What is let go when the station has kept it long enough, or has no room.
+
+Files of journals go first, then pictures and sounds, then alerts.
 
 What a person has judged is kept: it teaches the next model.
 """
@@ -12,6 +14,7 @@ from agent.errors import ConfigError
 from base_station import tables
 from base_station.database import Database
 
+_FILES_AT_A_TIME = 20
 _AT_A_TIME = 200
 """Alerts in one transaction, so that no device waits long for its receipt."""
 
@@ -24,12 +27,14 @@ class Retention:
     """Whole alerts go when they are older."""
     picture_days: float | None = None
     """Their pictures and sounds go when they are older; the alerts stay."""
+    journal_days: float | None = None
+    """Files of journals go when they came longer ago; their events stay."""
     megabytes: float | None = None
-    """Pictures, then alerts, go from the oldest on while the database holds more."""
+    """Journals, then pictures, then alerts, go from the oldest on while the database holds more."""
 
     def __post_init__(self) -> None:
         """Refuse what would empty the station."""
-        for name, least in (("alert_days", 1.0), ("picture_days", 1.0), ("megabytes", 0.01)):
+        for name, least in (("alert_days", 1.0), ("picture_days", 1.0), ("journal_days", 1.0), ("megabytes", 0.01)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"retention.{name}: is {value:g}, expected at least {least:g}")
@@ -41,22 +46,28 @@ class Removed:
 
     alerts: int
     pictures: int
+    journals: int = 0
+    """Files of journals."""
 
 
 def prune(database: Database, retention: Retention, now_utc: datetime) -> Removed:
     """Let go what need not be kept any more, the oldest first, in many small transactions."""
-    alerts = pictures = 0
+    alerts = pictures = journals = 0
+    if retention.journal_days is not None:
+        journals += _drop_journals(database, now_utc - timedelta(days=retention.journal_days))
     if retention.picture_days is not None:
         pictures += _drop_pictures(database, now_utc - timedelta(days=retention.picture_days))
     if retention.alert_days is not None:
         alerts += _drop_alerts(database, now_utc - timedelta(days=retention.alert_days))
     if retention.megabytes is not None:
         most = int(retention.megabytes * 1e6)
+        while held_bytes(database) > most and (some := _drop_journals(database, None, most=_FILES_AT_A_TIME)):
+            journals += some
         while held_bytes(database) > most and (some := _drop_pictures(database, None, most=_AT_A_TIME)):
             pictures += some
         while held_bytes(database) > most and (some := _drop_alerts(database, None, most=_AT_A_TIME)):
             alerts += some
-    return Removed(alerts=alerts, pictures=pictures)
+    return Removed(alerts=alerts, pictures=pictures, journals=journals)
 
 
 def held_bytes(database: Database) -> int:
@@ -70,8 +81,24 @@ def held_bytes(database: Database) -> int:
             return int((pages - free) * size)
         rows = "SELECT coalesce(sum(pg_column_size(t.*)), 0) FROM {} t"
         return sum(
-            int(connection.execute(text(rows.format(name))).scalar_one()) for name in ("alerts", "revisions", "blobs")
+            int(connection.execute(text(rows.format(name))).scalar_one())
+            for name in ("alerts", "revisions", "blobs", "journal_files")
         )
+
+
+def _drop_journals(database: Database, before: datetime | None, most: int | None = None) -> int:
+    table, total = tables.journal_files, 0
+    while most is None or total < most:
+        with database.write() as connection:
+            query = select(table.c.seq).order_by(table.c.kept_utc, table.c.seq).limit(_FILES_AT_A_TIME)
+            ids = (
+                connection.execute(query if before is None else query.where(table.c.kept_utc < before)).scalars().all()
+            )
+            if not ids:
+                break
+            connection.execute(delete(table).where(table.c.seq.in_(ids)))
+        total += len(ids)
+    return total
 
 
 def _drop_pictures(database: Database, before: datetime | None, most: int | None = None) -> int:

@@ -8,13 +8,26 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Row, Select, case, delete, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Executable,
+    Row,
+    Select,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -72,6 +85,11 @@ class Device:
     """Station time of the latest heartbeat."""
     heartbeat: Heartbeat | None
     """The latest heartbeat."""
+    name: str = ""
+    """What people call it; may be empty."""
+    latitude: float | None = None
+    """Where it hangs, as people registered it; its alerts may say better."""
+    longitude: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,18 +158,47 @@ class Store:
 
     # devices
 
-    def add_device(self, device_id: str, sealed_key: bytes, now_utc: datetime) -> bool:
-        """Add a device; return False, and change nothing, if there is one of that name."""
+    def add_device(
+        self,
+        device_id: str,
+        sealed_key: bytes,
+        now_utc: datetime,
+        *,
+        more: Mapping[str, object] | None = None,
+        also: Executable | None = None,
+    ) -> bool:
+        """Add a device; return False, and change nothing, if there is one of that name.
+
+        Args:
+            device_id: its name on the wire.
+            sealed_key: its key, sealed.
+            now_utc: station time.
+            more: further columns of `devices`.
+            also: done in the same transaction, so that no change is without its audit entry.
+        """
         with self._write() as connection:
             if _device_row(connection, device_id) is not None:
                 return False
             connection.execute(
-                insert(tables.devices).values(device_id=device_id, sealed_key=sealed_key, added_utc=now_utc),
+                insert(tables.devices).values(
+                    device_id=device_id, sealed_key=sealed_key, added_utc=now_utc, **(more or {})
+                )
             )
             connection.execute(insert(tables.contacts).values(device_id=device_id, highest_counter=0))
+            _do(connection, also)
         return True
 
-    def rotate_key(self, device_id: str, sealed_key: bytes) -> bool:
+    def describe_device(self, device_id: str, values: Mapping[str, object], *, also: Executable | None = None) -> bool:
+        """Change what a device is called or where it hangs; return whether there is such a device."""
+        with self._write() as connection:
+            changed = connection.execute(
+                update(tables.devices).where(tables.devices.c.device_id == device_id).values(**values)
+            )
+            if changed.rowcount == 1:
+                _do(connection, also)
+        return changed.rowcount == 1
+
+    def rotate_key(self, device_id: str, sealed_key: bytes, *, also: Executable | None = None) -> bool:
         """Give a device a new key and admit it again; return whether there is such a device.
 
         Its counter starts anew: what was signed with the old key proves nothing any more.
@@ -166,9 +213,11 @@ class Store:
                 update(tables.contacts).where(tables.contacts.c.device_id == device_id).values(highest_counter=0)
             )
             connection.execute(delete(tables.nonces).where(tables.nonces.c.device_id == device_id))
+            if found.rowcount == 1:
+                _do(connection, also)
         return found.rowcount == 1
 
-    def revoke_device(self, device_id: str, now_utc: datetime) -> bool:
+    def revoke_device(self, device_id: str, now_utc: datetime, *, also: Executable | None = None) -> bool:
         """Refuse a device from now on; return whether there is such a device. Its alerts stay."""
         with self._write() as connection:
             row = _device_row(connection, device_id)
@@ -178,6 +227,7 @@ class Store:
                 connection.execute(
                     update(tables.devices).where(tables.devices.c.device_id == device_id).values(revoked_utc=now_utc)
                 )
+                _do(connection, also)
         return True
 
     def device(self, device_id: str) -> Device | None:
@@ -302,6 +352,21 @@ class Store:
                 },
             )
         )
+
+    def digests(self, device_id: str, alert_ids: Collection[str]) -> dict[tuple[str, int], bytes]:
+        """Return the SHA-256 of every revision of these alerts that this device sent and that is on disk.
+
+        Args:
+            device_id: whose alerts; those of others are left out.
+            alert_ids: at most as many as LARGEST_PAGE.
+        """
+        query = (
+            select(tables.revisions.c.alert_id, tables.revisions.c.revision, tables.revisions.c.body_sha256)
+            .join(tables.alerts, tables.alerts.c.alert_id == tables.revisions.c.alert_id)
+            .where(tables.revisions.c.alert_id.in_(alert_ids), tables.alerts.c.device_id == device_id)
+        )
+        with self._read() as connection:
+            return {(row.alert_id, row.revision): row.body_sha256 for row in connection.execute(query)}
 
     def note_contact(self, contact: Contact) -> Kept:
         """Use up the counter of a request that brought nothing to keep."""
@@ -433,6 +498,11 @@ class Store:
         return int(newest or 0)
 
 
+def _do(connection: Connection, also: Executable | None) -> None:
+    if also is not None:
+        connection.execute(also)
+
+
 def _joined_devices() -> Select[Any]:
     others = [column for column in tables.contacts.c if column.name != "device_id"]
     return select(*tables.devices.c, *others).join(
@@ -459,6 +529,9 @@ def _device(row: Row[Any]) -> Device:
         clock_offset_s=row.clock_offset_s,
         heartbeat_utc=row.heartbeat_utc,
         heartbeat=None if row.heartbeat is None else Heartbeat.from_json(row.heartbeat.encode()),
+        name=row.name,
+        latitude=row.latitude,
+        longitude=row.longitude,
     )
 
 
@@ -539,8 +612,7 @@ def _insert_alert(
             lasted_s=max(0.0, alert.raised_s - alert.onset_s),
             onset_utc=onset.utc,
             onset_from=onset.source,
-            latitude=alert.position.latitude if alert.position else None,
-            longitude=alert.position.longitude if alert.position else None,
+            **_place(connection, alert),
             has_log_mel=picture is not None,
             body_sha256=digest,
             body=document,
@@ -550,6 +622,16 @@ def _insert_alert(
         connection.execute(
             insert(tables.blobs).values(alert_id=alert.alert_id, revision=alert.revision, kind=LOG_MEL, data=picture)
         )
+
+
+def _place(connection: Connection, alert: Alert) -> dict[str, float | None]:
+    """Return where it was heard: as the alert says, else where people registered its device."""
+    if alert.position is not None:
+        return {"latitude": alert.position.latitude, "longitude": alert.position.longitude}
+    table = tables.devices.c
+    query = select(table.latitude, table.longitude).where(table.device_id == alert.device_id)
+    row = connection.execute(query).one()
+    return {"latitude": row.latitude, "longitude": row.longitude}
 
 
 def _split(body: bytes) -> tuple[str, bytes | None]:

@@ -4,8 +4,8 @@
 order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
 `heartbeats` (a short history) and `hours` (a longer, thinner one), `nonces` (challenges that wait), `leases` (which
 process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
-`verdicts` (what they said), `field_events` (journals brought home), `people`, `sessions`, `attempts` and `tokens` (who
-may read and judge).
+`verdicts` (what they said), `field_events` and `journal_files` (journals brought home), `audit` (who changed what),
+`people`, `sessions`, `attempts` and `tokens` (who may read and judge).
 """
 
 from datetime import UTC, datetime
@@ -63,6 +63,9 @@ devices = Table(
     Column("sealed_key", LargeBinary, nullable=False),
     Column("added_utc", Utc, nullable=False),
     Column("revoked_utc", Utc),
+    Column("name", String(80), nullable=False, server_default=""),
+    Column("latitude", Float),
+    Column("longitude", Float),
 )
 
 contacts = Table(
@@ -232,6 +235,44 @@ field_events = Table(
     Column("imported_utc", Utc, nullable=False),
     Index("field_events_by_device", "device_id", "seq"),
     Index("field_events_by_alert", "alert_id"),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("at_utc", Utc, nullable=False),
+    Column("who", String(63), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(63), nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("audit_by_subject", "subject", "seq"),
+    sqlite_autoincrement=True,
+)
+
+journal_files = Table(
+    "journal_files",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("device_id", String(63), ForeignKey("devices.device_id"), nullable=False),
+    Column("run", String(32), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("first_s", Float, nullable=False),
+    Column("last_s", Float, nullable=False),
+    Column("zero_utc", Utc),
+    Column("dated", String(16), nullable=False),
+    Column("first_utc", Utc),
+    Column("last_utc", Utc),
+    Column("n_lines", Integer, nullable=False),
+    Column("n_windows", Integer, nullable=False),
+    Column("n_bytes", Integer, nullable=False),
+    Column("kept_utc", Utc, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # last: lists never read it
+    UniqueConstraint("device_id", "run", "number"),
+    Index("journal_files_by_time", "device_id", "last_utc"),
+    Index("journal_files_by_arrival", "kept_utc"),
     sqlite_autoincrement=True,
 )
 

@@ -4,6 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent.errors import ConfigError
 from base_station import backup
 from base_station.opened import opened_store
 from base_station.retention import Retention, held_bytes, prune
@@ -23,7 +24,16 @@ def add_parser(
         description="Copies one moment of the whole database into one SQLite file, whatever kind the database is, and "
         "checks it. station.key is not in it: keep that apart, for without it no device's key can be opened.",
     )
-    saving.add_argument("file", type=Path, metavar="FILE", help="where it goes; must not exist")
+    where = saving.add_mutually_exclusive_group(required=True)
+    where.add_argument("file", type=Path, nargs="?", metavar="FILE", help="where it goes; must not exist")
+    where.add_argument("--to", type=Path, metavar="DIR", help="a folder; the file in it is named after the time")
+    saving.add_argument(
+        "--keep",
+        type=int,
+        default=14,
+        metavar="N",
+        help="of the files in --to the newest N stay (default: %(default)s)",
+    )
     saving.set_defaults(command=_backup)
     restoring = commands.add_parser(
         "restore",
@@ -47,20 +57,38 @@ def add_parser(
         "prune",
         parents=[shared],
         help="let go what was kept long enough",
-        description="Removes old pictures and old alerts, the oldest first; what a person has judged is kept. The "
-        "room is used again; the file itself does not shrink.",
+        description="Removes old journals, pictures and alerts, the oldest first; what a person has judged is kept. "
+        "The room is used again; the file itself does not shrink.",
     )
     pruning.add_argument("--alert-days", type=float, metavar="N", help="alerts older than this go")
     pruning.add_argument("--picture-days", type=float, metavar="N", help="pictures older than this go")
+    pruning.add_argument("--journal-days", type=float, metavar="N", help="files of journals that came earlier go")
     pruning.add_argument("--megabytes", type=float, metavar="N", help="the oldest go until no more is held")
     pruning.set_defaults(command=_prune)
 
 
 def _backup(options: argparse.Namespace) -> int:
+    if options.keep < 1:
+        raise ConfigError(f"--keep: is {options.keep}, expected at least 1")
+    settings = Settings(data=options.data, database=options.database)
+    if settings.database is None and not Path(str(settings.database_url.database)).is_file():
+        raise ConfigError(f"{settings.database_url.database}: there is no database to copy; is --data right?")
+    target = options.file or _dated(options.to, datetime.now(UTC))
     with opened_store(options.data, options.database) as (store, _):
-        copied = backup.back_up(store.database, options.file)
+        copied = backup.back_up(store.database, target)
     print(f"{copied.path}: {copied.n_alerts} alerts, {copied.n_bytes / 1e6:.1f} MB; station.key is not in it")
+    if options.to:
+        gone = backup.keep_newest(options.to, options.keep)
+        print(f"{len(gone)} older removed, the newest {options.keep} stay")
     return DONE
+
+
+def _dated(folder: Path, now: datetime) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"--to: {folder} cannot be made: {error.strerror or error}") from error
+    return folder / backup.dated_name(now)
 
 
 def _restore(options: argparse.Namespace) -> int:
@@ -82,9 +110,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    retention = Retention(alert_days=options.alert_days, picture_days=options.picture_days, megabytes=options.megabytes)
+    retention = Retention(
+        alert_days=options.alert_days,
+        picture_days=options.picture_days,
+        journal_days=options.journal_days,
+        megabytes=options.megabytes,
+    )
     with opened_store(options.data, options.database) as (store, _):
         removed = prune(store.database, retention, datetime.now(UTC))
         held = held_bytes(store.database)
-    print(f"{removed.alerts} alerts and {removed.pictures} pictures removed; {held / 1e6:.1f} MB held")
+    gone = f"{removed.alerts} alerts, {removed.pictures} pictures and {removed.journals} files of journals removed"
+    print(f"{gone}; {held / 1e6:.1f} MB held")
     return DONE

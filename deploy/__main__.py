@@ -1,4 +1,4 @@
-"""`python -m deploy`: run, bundle, provision, flash, fleet, backup. Exit codes: 0 done, 1 no, 2 wrong use."""
+"""`python -m deploy`: run, bundle, provision, flash, fleet. Exit codes: 0 done, 1 no, 2 wrong use."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.errors import ConfigError
-from deploy import backup, bundle, flash, fleet, provision
+from deploy import bundle, flash, fleet, provision
 from deploy.demo import DemoError, run_demo
 from deploy.errors import DeployError
 
@@ -36,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     provision.add_parser(commands)
     flash.add_parser(commands)
     fleet.add_parser(commands)
-    backup.add_parser(commands)
     options = parser.parse_args(arguments)
     if options.command is _run and options.once and options.source == "mic":
         parser.error("--once needs a recording: a microphone does not end")

@@ -1,27 +1,23 @@
 """`python -m deploy provision`: a key, a configuration and a label per device; the station knows each of them.
 
-Run it where the station's data is, and again after any change of the fleet file: keys that exist are kept, what is new
-is added, and what was changed is said.
+Run it where the station's data is, or elsewhere with the station's address and an operator's token; and again after any
+change of the fleet file: keys that exist are kept, what is new is added, and what was changed is said.
 """
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import yaml
 
 from agent.errors import ConfigError
-from agent.signing import read_key
+from deploy.enrol import LocalRegistrar, Registrar, RemoteRegistrar, read_token
 from deploy.roster import Member, Roster, read_roster
-
-if TYPE_CHECKING:  # the station and the printing take a second to import, and `run` needs neither
-    from base_station.keys import KeyRing
-    from base_station.store import Store
 
 DEFAULT_OUT = Path("var/fleet")
 PER_SHEET = 21
@@ -46,7 +42,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "provision",
         help="a key, a configuration and a label for every device of a fleet",
         description="Makes a folder per device with its key, configuration and the certificate to pin, registers it at "
-        "the station, and writes QR codes and a label sheet. Needs the station's data folder: run it on the station. "
+        "the station, and writes QR codes and a label sheet. Needs the station's data folder: run it on the "
+        "station; or from elsewhere with --station and --token-file, over the station's API. "
         "Run it again after changes: keys are kept. docs/fleet.md describes the file.",
     )
     parser.add_argument("fleet", type=Path, metavar="FLEET.yaml", help="which devices there are")
@@ -55,6 +52,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=Path,
         metavar="DIR",
         help="the station's data folder (default: where `serve` has it); a database elsewhere by CURUPIRA_DATABASE",
+    )
+    parser.add_argument(
+        "--station", metavar="URL", help="register over the API of this station instead, https://host:port"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="with --station: an operator's token (token add), mode 600"
+    )
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="with --station: its tls/ca.pem, for this command and for the devices"
     )
     parser.add_argument(
         "--out",
@@ -74,22 +80,55 @@ def run(options: argparse.Namespace) -> int:
     """Provision the fleet and say what was done."""
     if not 1 <= options.first_label <= PER_SHEET:
         raise ConfigError(f"--first-label: is {options.first_label}, expected 1 to {PER_SHEET}")
-    from base_station.opened import opened_store
-    from base_station.settings import default_data, default_database
     from deploy.labels import write_labels
 
     roster = read_roster(options.fleet)
-    now = datetime.now(UTC)
     out: Path = options.out
-    data: Path = options.data or default_data()
     _make_folder(out)
-    ca = _authority(roster, data, now)
-    with opened_store(data, default_database()) as (store, ring):
-        done = [_provision(roster, member, out / member.id, ca, store, ring, now) for member in roster.members]
-        strangers = _strangers(roster, store)
+    with _registrar(options, roster) as (registrar, ca):
+        done = [_provision(roster, member, out / member.id, ca, registrar) for member in roster.members]
+        known = {member.id for member in roster.members}
+        strangers = [device_id for device_id in registrar.admitted() if device_id not in known]
     write_labels(out / "labels.pdf", roster.members, options.first_label)
     _say(done, strangers, out, as_json=options.json)
     return 0 if all(result.good for result in done) else 1
+
+
+@contextlib.contextmanager
+def _registrar(options: argparse.Namespace, roster: Roster) -> Iterator[tuple[Registrar, bytes | None]]:
+    """Yield where devices are made known, and what they pin."""
+    if options.station is not None:
+        yield _remote(options, roster)
+        return
+    for name in ("token_file", "ca"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: goes with --station only")
+    from base_station.opened import opened_store
+    from base_station.settings import default_data, default_database
+
+    now = datetime.now(UTC)
+    data: Path = options.data or default_data()
+    ca = _authority(roster, data, now)
+    with opened_store(data, default_database()) as (store, ring):
+        yield LocalRegistrar(store, ring, now), ca
+
+
+def _remote(options: argparse.Namespace, roster: Roster) -> tuple[Registrar, bytes | None]:
+    if options.data is not None:
+        raise ConfigError("--data: goes without --station only; the station has its data")
+    if options.token_file is None:
+        raise ConfigError("--station: needs --token-file FILE with an operator's token")
+    if not options.station.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+        raise ConfigError(f"--station: is {options.station!r}, expected https://host:port; keys go over it")
+    ca = None
+    if roster.needs_ca:
+        if options.ca is None:
+            raise ConfigError("--ca: is missing; bring the station's tls/ca.pem, which the devices pin")
+        try:
+            ca = options.ca.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"--ca: {options.ca} cannot be read: {error.strerror or error}") from error
+    return RemoteRegistrar(options.station, read_token(options.token_file), options.ca), ca
 
 
 def _make_folder(folder: Path) -> None:
@@ -114,15 +153,13 @@ def _authority(roster: Roster, data: Path, now: datetime) -> bytes | None:
     return prepare(folder, [*known, *hosts], now).ca_file.read_bytes()
 
 
-def _provision(
-    roster: Roster, member: Member, folder: Path, ca: bytes | None, store: "Store", ring: "KeyRing", now: datetime
-) -> Provisioned:
+def _provision(roster: Roster, member: Member, folder: Path, ca: bytes | None, registrar: Registrar) -> Provisioned:
     """Provision one device; what is wrong with it stops no other."""
     from deploy.labels import qr_code
 
     try:
         _make_folder(folder)
-        key = _key(member, folder / "device.key", store, ring, now)
+        key = registrar.enrol(member, folder / "device.key")
         config = _write_config(folder / "config.yaml", roster, member)
         if ca is not None:
             _write(folder / "ca.pem", ca)
@@ -132,33 +169,6 @@ def _provision(
     except OSError as error:
         return Provisioned(id=member.id, good=False, key="", config="", problem=f"{folder}: {error.strerror or error}")
     return Provisioned(id=member.id, good=True, key=key, config=config)
-
-
-def _key(member: Member, key_file: Path, store: "Store", ring: "KeyRing", now: datetime) -> str:
-    """See to it that device and station have the same key, and make none where there is one."""
-    from base_station.admission import admit
-    from base_station.keys import write_secret
-
-    device = store.device(member.id)
-    mine = read_key(key_file) if key_file.exists() else None
-    if device is None:
-        admit(store, ring, member.id, key_file, now, key=mine)
-        return "new" if mine is None else "registered"
-    if device.revoked_utc is not None:
-        raise ConfigError(
-            f"{member.id}: the station refuses it since {device.revoked_utc:%Y-%m-%d}; admit it again: "
-            f"python -m base_station device add {member.id} --rotate --key-out {key_file}"
-        )
-    theirs = ring.open(device.sealed_key)
-    if mine is None:
-        write_secret(key_file, theirs.hex().encode())
-        return "restored"
-    if mine != theirs:
-        raise ConfigError(
-            f"{key_file}: is not the key that the station has for {member.id}; remove the file to take the station's, "
-            f"or make a new one: python -m base_station device add {member.id} --rotate --key-out {key_file}"
-        )
-    return "kept"
 
 
 def _write_config(path: Path, roster: Roster, member: Member) -> str:
@@ -192,13 +202,6 @@ def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.new")
     draft.write_bytes(content)
     draft.replace(path)
-
-
-def _strangers(roster: Roster, store: "Store") -> list[str]:
-    known = {member.id for member in roster.members}
-    return [
-        device.device_id for device in store.devices() if device.device_id not in known and device.revoked_utc is None
-    ]
 
 
 def _say(done: Sequence[Provisioned], strangers: Sequence[str], out: Path, *, as_json: bool) -> None:

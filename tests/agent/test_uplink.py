@@ -1104,3 +1104,67 @@ def test_a_lost_counter_is_reopened_for_a_clip_too(forest: Forest, tmp_path: Pat
     box.put(make_alert(1).alert_id, b"sound")
     forest.step()
     assert link.jumps == [9]
+
+
+# Packed bodies
+
+
+def says_that_it_takes(*what: object) -> Callable[[Handler, bytes, RequestSeal], None]:
+    def manner(handler: Handler, body: bytes, seal: RequestSeal) -> None:
+        sent = gzip.decompress(body) if handler.headers.get("Content-Encoding") == "gzip" else body
+        answer = json.dumps(receipt_for(sent) | {"takes": list(what)}).encode()
+        handler.reply(201, answer, **sign(seal, answer))
+
+    return manner
+
+
+def test_bodies_are_packed_once_the_station_has_said_so_where_it_saves_a_tenth(post: Post) -> None:
+    server, url = post.station(says_that_it_takes("gzip"))
+    link = post.link(url)
+    body = make_heartbeat().to_json()
+    for _ in range(2):
+        assert link.post(HEARTBEATS, body).signed
+    assert server.bodies[0] == body
+    assert gzip.decompress(server.bodies[1]) == body
+    assert len(server.bodies[1]) < 0.7 * len(body)
+    noise = random.Random(7).randbytes(1000)
+    for clip in (noise, bytes(100)):
+        server.manner = status(500)
+        link.post(CLIPS + "x", clip)
+        assert server.bodies[-1] == clip
+        server.manner = says_that_it_takes("gzip")
+        link.post(HEARTBEATS, body)
+
+
+@pytest.mark.parametrize("takes", [(), ("brotli",), (1,)])
+def test_a_station_that_has_not_said_so_gets_plain_bodies(post: Post, takes: tuple[object, ...]) -> None:
+    server, url = post.station(says_that_it_takes(*takes))
+    link = post.link(url)
+    body = make_heartbeat().to_json()
+    for _ in range(2):
+        assert link.post(HEARTBEATS, body).signed
+    assert server.bodies == [body, body]
+
+
+def test_a_station_that_was_set_back_to_an_older_version_gets_plain_bodies_again(post: Post) -> None:
+    server, url = post.station(says_that_it_takes("gzip"))
+    link = post.link(url)
+    body = make_heartbeat().to_json()
+    link.post(HEARTBEATS, body)
+    server.manner = status(400)  # it cannot read what is packed
+    assert not link.post(HEARTBEATS, body).signed
+    server.manner = good
+    assert link.post(HEARTBEATS, body).signed
+    assert [len(sent) == len(body) for sent in server.bodies] == [True, False, True]
+
+
+def test_what_a_captive_portal_says_that_it_takes_counts_for_nothing(post: Post) -> None:
+    def portal(handler: Handler, body: bytes, seal: RequestSeal) -> None:
+        handler.reply(200, json.dumps(receipt_for(body) | {"takes": ["gzip"]}).encode())
+
+    server, url = post.station(portal)
+    link = post.link(url)
+    body = make_heartbeat().to_json()
+    for _ in range(2):
+        assert not link.post(HEARTBEATS, body).signed
+    assert server.bodies == [body, body]

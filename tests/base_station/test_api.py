@@ -38,6 +38,7 @@ def test_an_alert_is_taken_and_listed(station, ipe, alert_of):
         "alert_id": alert.alert_id,
         "revision": 0,
         "station_utc": "2026-11-20T03:00:00.000Z",
+        "takes": ["gzip", "receipts"],
     }
     listed = station.get("/v1/alerts")
     assert listed["before"] is None

@@ -10,7 +10,9 @@ from sqlalchemy import URL, text
 
 from agent.errors import ConfigError
 from base_station import backup
+from base_station.__main__ import main
 from base_station.retention import Retention, held_bytes, prune
+from base_station.settings import database_url
 from base_station.store import Store
 
 both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
@@ -173,3 +175,35 @@ def test_bytes_take_the_oldest_until_it_fits(station, ipe, alert_of, monkeypatch
 def test_a_bound_that_would_empty_the_station_is_refused(wrong):
     with pytest.raises(ConfigError, match=f"retention.{next(iter(wrong))}"):
         Retention(**wrong)
+
+
+def test_the_nightly_backup_names_its_copies_by_time_and_keeps_the_newest(station, sqlite_url, tmp_path, capsys):
+    to, data = tmp_path / "to", tmp_path
+    to.mkdir()
+    others = [to / "station-20200101T000000Z.db", to / "station-20200102T000000Z.db", to / "note.txt"]
+    for path in others:
+        path.touch()
+    assert main(["backup", "--data", str(data), "--to", str(to), "--keep", "2"]) == 0
+    left = sorted(path.name for path in to.iterdir())
+    assert left[:2] == ["note.txt", "station-20200102T000000Z.db"]
+    assert len(left) == 3
+    assert (to / left[2]).stat().st_mode & 0o777 == 0o600
+    assert "1 older removed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "said"), [((), "there is no database to copy"), (("--keep", "0"), "at least 1")])
+def test_without_a_database_there_is_no_copy_and_the_old_ones_stay(tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.delenv("CURUPIRA_DATABASE", raising=False)
+    old = tmp_path / "to" / "station-20200101T000000Z.db"
+    old.parent.mkdir()
+    old.touch()
+    assert main(["backup", "--data", str(tmp_path / "nothing"), "--to", str(old.parent), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_what_the_url_of_a_database_asks_for_is_kept():
+    pytest.importorskip("psycopg")
+    url = database_url("postgres://ranger@db.local/forest?sslmode=verify-full&options=-csearch_path%3Dipe")
+    assert dict(url.query) == {"sslmode": "verify-full", "options": "-csearch_path=ipe"}
+    assert url.drivername == "postgresql+psycopg"

@@ -270,7 +270,7 @@ def test_every_wheel_of_a_real_bundle_agrees_with_its_record(unpacked: Callable[
     own = next((folder / "wheels").glob("curupira-*.whl"))
     assert_record_is_right(own)
     with zipfile.ZipFile(own) as wheel:
-        assert {"agent/models/default.tflite", "deploy/backup.py", "base_station/pages/style.css"} <= set(
+        assert {"agent/models/default.tflite", "deploy/provision.py", "base_station/pages/style.css"} <= set(
             wheel.namelist()
         )
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +13,9 @@ import yaml
 from agent.config import read_config
 from agent.signing import read_key
 from base_station.__main__ import main as station_main
+from base_station.accounts import OPERATOR, Accounts
 from base_station.opened import opened_store
+from base_station.registry import audit_entries
 from base_station.settings import default_database
 from deploy.__main__ import main
 from deploy.labels import PER_SHEET, label_text, qr_code
@@ -269,3 +272,72 @@ def test_a_provisioned_device_speaks_to_the_station_over_tls(post, tmp_path):
         station.terminate()
     assert url.startswith("https://127.0.0.1:")
     assert "station     signed answer in" in said, said
+
+
+@pytest.fixture
+def remote(post, tmp_path):
+    """A station in a process of its own, a token for it, and the arguments that name both."""
+    from tests.base_station.conftest import StationProcess
+
+    assert station_main(["token", "add", "rig", "--role", "operator", "--data", str(post.data)]) == 0
+    station = StationProcess(post.data).wait_ready()
+    yield station
+    station.stop()
+
+
+def test_a_fleet_is_registered_over_the_api_of_a_station_elsewhere(post, tmp_path, remote, capsys):
+    with opened_store(post.data) as (store, _):
+        token = tmp_path / "token"
+        token.write_text(Accounts(store.database).add_token("desk", OPERATOR, datetime.now(UTC)))
+        token.chmod(0o600)
+    ca = tmp_path / "ca.pem"
+    ca.write_text("the station's authority")
+    words = ["provision", post.fleet, "--out", post.out, "--station", remote.url, "--token-file", token, "--ca", ca]
+
+    def provision() -> list[dict]:
+        capsys.readouterr()
+        code = main([str(word) for word in [*words, "--json"]])
+        results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert code == (0 if all(result["good"] for result in results) else 1)
+        return results
+
+    assert [result["key"] for result in provision()] == ["new", "new", "new"]
+    assert post.keys() == post.station_keys()
+    assert (post.out / "ipe-07" / "ca.pem").read_text() == ca.read_text()
+    post.change("latitude: -3.1019", "latitude: -3.2")
+    assert [result["key"] for result in provision()] == ["kept", "kept", "kept"]
+    with opened_store(post.data) as (store, _):
+        assert (store.device("ipe-07").name, store.device("ipe-07").latitude) == ("Ipê at the river", -3.2)
+        assert [entry.action for entry in audit_entries(store)][:2] == ["device_moved", "device_added"]
+        # an answer that was lost: the station has the key, the device's folder only the draft of it
+        (post.out / "pi-02" / "device.key").rename(post.out / "pi-02" / ".device.key.new")
+        (post.out / "cedro-01" / "device.key").unlink()
+        store.revoke_device("ipe-07", datetime.now(UTC))
+    revoked, lost, resumed = provision()
+    assert (resumed["key"], resumed["good"]) == ("new", True)
+    assert not revoked["good"]
+    assert "refused since" in revoked["problem"]
+    assert not lost["good"]
+    assert "its key is another" in lost["problem"]
+    assert not (post.out / "cedro-01" / "device.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--station", "https://post:8765"], "needs --token-file"),
+        (["--station", "http://post:8765", "--token-file", "TOKEN"], "expected https://"),
+        (["--station", "https://post:8765", "--token-file", "TOKEN"], "--ca: is missing"),
+        (["--station", "https://post:8765", "--token-file", "OPEN", "--ca", "TOKEN"], "chmod 600"),
+        (["--station", "https://post:8765", "--token-file", "NONE", "--ca", "TOKEN"], "cannot be read"),
+        (["--station", "https://post:8765", "--token-file", "TOKEN", "--data", "."], "--data"),
+        (["--token-file", "TOKEN"], "--token-file: goes with --station"),
+    ],
+)
+def test_what_a_station_elsewhere_needs_is_named(post, tmp_path, capsys, words, says):
+    for name, mode in (("TOKEN", 0o600), ("OPEN", 0o644)):
+        (tmp_path / name).write_text("crp_x")
+        (tmp_path / name).chmod(mode)
+    given = [str(tmp_path / word) if word in ("TOKEN", "OPEN", "NONE") else word for word in words]
+    assert main(["provision", str(post.fleet), "--out", str(post.out), *given]) == 2
+    assert says in capsys.readouterr().err
