@@ -1,14 +1,14 @@
 """HTTP: what devices post and what programs read. The protocol itself is in `inbox`, the data in `store`.
 
-Reading is answered on the loopback address alone, and only to requests that name it so: a page from elsewhere cannot
-read it through the ranger's browser. `doors` keeps it so when devices come in from other machines, and stands before
-`guard`, which asks for a session or a token once there are people.
+Reading is answered only to requests that name the station by its own names: a page from elsewhere cannot read it
+through the ranger's browser. `doors` sees to that, and stands before `guard`, which asks for a session or a token from
+other machines, and from everybody once there are people.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 
 from agent import VERSION
@@ -55,7 +54,6 @@ SLOWEST_BODY_S = 20.0
 
 SLOWEST_CLIP_S = 240.0
 
-_LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 _OPEN_DOORS = (("POST", "/v1/session"), ("GET", "/v1/openapi.json"))
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
@@ -141,7 +139,7 @@ def build_api(
     now: Callable[[], datetime],
     rules: Rules | None = None,
     *,
-    exposed: bool = False,
+    names: Iterable[str] = (),
 ) -> FastAPI:
     """Return the API as an ASGI application.
 
@@ -150,7 +148,7 @@ def build_api(
         incoming: takes what devices send.
         now: station time, UTC.
         rules: when alerts are one incident; the usual ones by default.
-        exposed: whether devices on other machines may send; nobody else is answered there.
+        names: under which other machines know this station; the loopback ones need not be named.
     """
     app = _Api(
         title="Curupira base station",
@@ -164,11 +162,8 @@ def build_api(
     app.add_middleware(GZipMiddleware, minimum_size=2000)
     app.add_middleware(Unpacking, largest=largest_body)
     app.add_middleware(Guard, accounts=accounts, now=now, open_doors=_OPEN_DOORS)
-    # the last one stands before the others: who comes from elsewhere never gets as far as the guard
-    if exposed:
-        app.add_middleware(Doors, is_device_path=is_device_path, names=_LOOPBACK_NAMES)
-    else:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES)
+    # the last one stands before the others: what asks for another name never gets as far as the guard
+    app.add_middleware(Doors, is_device_path=is_device_path, names=names)
     _answer_errors(app)
     _add_posts(app, incoming, now)
     _add_reads(app, store, now)

@@ -85,6 +85,11 @@ def server_file(folder: Path) -> Path:
     return folder / "station.pem"
 
 
+def names_of(folder: Path) -> tuple[str, ...]:
+    """Return the names and addresses that the server's certificate is good for; ConfigError if it cannot be read."""
+    return _names(_read(server_file(folder)).certificate)
+
+
 def prepare(folder: Path, names: Sequence[str], now: datetime) -> Standing:
     """Make the authority if there is none, and a server certificate where names or time ask for one.
 

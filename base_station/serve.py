@@ -10,9 +10,9 @@ from datetime import datetime
 import uvicorn
 
 from agent.errors import ConfigError
-from base_station.accounts import Accounts
+from base_station.accounts import OPERATOR, Accounts
 from base_station.api import build_api
-from base_station.authority import renew, server_file
+from base_station.authority import names_of, renew, server_file
 from base_station.config import read_config
 from base_station.deliver import Postman
 from base_station.inbox import Inbox
@@ -43,15 +43,19 @@ def serve(
         on_ready: called with the page's address once requests are answered.
 
     Raises:
-        ConfigError: the database or the station's key cannot be used.
+        ConfigError: the database or the station's key cannot be used, or other machines could reach a station that
+            has no operator with a password.
     """
     told = read_config(settings.data)
     with contextlib.closing(Store(settings.database_url)) as store:
         keys = open_ring(settings.key_file, make=not store.devices())
         if settings.tls:
             renew(settings.tls_folder, now())
-        app = build_api(store, Inbox(store, keys), now, told.rules, exposed=settings.exposed)
         accounts = Accounts(store.database)
+        if settings.exposed:
+            _check_operator(accounts, settings.host)
+        names = names_of(settings.tls_folder) if settings.exposed else ()
+        app = build_api(store, Inbox(store, keys), now, told.rules, names=names)
         add_pages(app, Site(store=store, accounts=accounts, keys=keys, settings=settings, told=told, now=now))
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -69,6 +73,15 @@ def serve(
         postman = Postman(store.database, open_channels(told.ways), now, process_name())
         with ticking(Watch(store, told, now)), ticking(postman):
             _Server(config, lambda: on_ready(url), lambda: _renew(settings, config, now())).run(sockets=[listening])
+
+
+def _check_operator(accounts: Accounts, host: str) -> None:
+    """Refuse to show the forest to other machines while nobody has to log in."""
+    if not any(role == OPERATOR for _, role in accounts.people()):
+        raise ConfigError(
+            f"--host: {host} can be reached from other machines, and nobody has a password here; make an operator: "
+            "python -m base_station user add NAME --role operator (with the same --data), or use 127.0.0.1"
+        )
 
 
 def _renew(settings: Settings, config: uvicorn.Config, now: datetime) -> None:

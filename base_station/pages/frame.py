@@ -52,6 +52,7 @@ from base_station.accounts import OPERATOR, VIEWER, Accounts, Who
 from base_station.config import StationConfig
 from base_station.guard import WHO, session_secret
 from base_station.keys import KeyRing
+from base_station.pages.headers import SafeHeaders
 from base_station.pages.language import LANGUAGES, Language, chosen_language, mark
 from base_station.pages.parts import box, icon, link, text
 from base_station.settings import Settings
@@ -336,6 +337,7 @@ def add_frame(app: FastAPI) -> None:
         kept = {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response((_FOLDER / name).read_bytes(), media_type=_ASSETS[name], headers=kept)
 
+    app.add_middleware(SafeHeaders)
     ui.run_with(
         app,
         title="Curupira",

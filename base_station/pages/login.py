@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from base_station.accounts import SESSION_LASTS, TooManyAttemptsError
-from base_station.guard import COOKIE, session_secret
+from base_station.guard import COOKIE, is_this_machine, session_secret
 from base_station.pages.frame import LANGUAGE_COOKIE, LOOK_COOKIE, LOOKS, Site, asset
 from base_station.pages.language import Language, chosen_language
 
@@ -22,7 +22,7 @@ def add_login(app: FastAPI, site: Site) -> None:
 
     @app.get("/login", include_in_schema=False)
     async def form(request: Request, next: str = "/") -> Response:  # the address says so
-        if not await run_in_threadpool(site.accounts.any):
+        if is_this_machine(request.scope) and not await run_in_threadpool(site.accounts.any):
             return RedirectResponse(_within(next), 303)
         return _form(site, request, _within(next))
 
