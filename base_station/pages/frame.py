@@ -88,7 +88,10 @@ class Target:
     """One short word: seven of them share the width of a phone."""
 
 
-NAVIGATION = (Target(path="/", icon="hearing", title=mark("Now")),)
+NAVIGATION = (
+    Target(path="/", icon="hearing", title=mark("Now")),
+    Target(path="/review", icon="fact_check", title=mark("Review")),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -324,7 +327,7 @@ def asset(name: str) -> str:
     return f"/assets/{name}?{digest}"
 
 
-_ASSETS = {"style.css": "text/css", "frame.js": "text/javascript"}
+_ASSETS = {"style.css": "text/css", "frame.js": "text/javascript", "review.js": "text/javascript"}
 
 
 def add_frame(app: FastAPI) -> None:

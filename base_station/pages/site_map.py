@@ -5,10 +5,12 @@ from fastapi import FastAPI
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
 from base_station.pages.login import add_login
+from base_station.pages.review import add_review
 
 
 def add_pages(app: FastAPI, site: Site) -> None:
     """Add every page to the API's application; once in a process, since NiceGUI knows one application."""
     add_login(app, site)
     add_live(site)
+    add_review(site)
     add_frame(app)

@@ -1,0 +1,369 @@
+"""The review queue: what was heard, one alert after the other, by keys or large buttons; and what that tells."""
+
+import uuid
+from dataclasses import dataclass
+
+from nicegui import ui
+from nicegui.element import Element
+from sqlalchemy import func, select
+from starlette.concurrency import run_in_threadpool
+
+from agent.alert import LogMelImage
+from agent.errors import StorageError
+from base_station import tables
+from base_station.pages.frame import Site, Visitor, asset, page
+from base_station.pages.judging import HEARD, verdict_on
+from base_station.pages.language import mark
+from base_station.pages.parts import Table, box, button, empty, selection, text
+from base_station.picture import frequency_marks, time_marks
+from base_station.precision import UNSURE, Judged, Precision, precision
+from base_station.store import AlertEvent, Store
+from base_station.verdicts import Verdict, Verdicts
+from base_station.words import label_name
+
+AT_A_TIME = 60
+"""Alerts that are fetched for one sitting; when they are through, the next are."""
+_LATEST = 6
+_ORDERS = ("uncertain", "random")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What one look brought: the newest verdict's number, alerts that wait, and everything that was judged."""
+
+    marker: int
+    waiting: list[AlertEvent]
+    judged: list[Judged]
+    latest: list[Verdict]
+
+
+def add_review(site: Site) -> None:
+    """Add the page."""
+
+    @page(site, "/review", mark("Review"))
+    async def review(visitor: Visitor, order: str = "uncertain") -> None:
+        ui.add_body_html(f'<script src="{asset("review.js")}"></script>')
+        sitting = _Sitting(site.store, visitor, order if order in _ORDERS else "uncertain")
+        sitting.build()
+        await visitor.live(sitting.refresh)
+
+
+def marker(store: Store) -> int:
+    """Return a number that rises with every verdict."""
+    with store.database.read() as connection:
+        return int(connection.execute(select(func.max(tables.verdicts.c.seq))).scalar_one() or 0)
+
+
+def look(store: Store, order: str, seed: str) -> Work:
+    """Return what there is to judge, and what was judged."""
+    verdicts = Verdicts(store)
+    seen = marker(store)
+    ids = verdicts.queue(order, AT_A_TIME, seed)
+    events = {event.alert_id: event for event in store.events_of(ids)}
+    waiting = [events[alert_id] for alert_id in ids if alert_id in events]
+    return Work(marker=seen, waiting=waiting, judged=verdicts.judged(), latest=verdicts.latest()[:_LATEST])
+
+
+class _Sitting:
+    """One person's way through the queue."""
+
+    def __init__(self, store: Store, visitor: Visitor, order: str) -> None:
+        self._store, self._visitor, self._order = store, visitor, order
+        self._verdicts = Verdicts(store)
+        self._seed = uuid.uuid4().hex
+        self._marker = -1
+        self._work = Work(marker=-1, waiting=[], judged=[], latest=[])
+        self._queue: list[AlertEvent] = []
+        self._cards: dict[str, _Card] = {}
+        self._passed: set[str] = set()
+        self._done: list[AlertEvent] = []
+
+    # Layout
+
+    def build(self) -> None:
+        """Lay out the page, empty."""
+        say = self._visitor.say
+        text("h1", say("Review"))
+        with box("div", "toolbar"):
+            orders = {"uncertain": say("Most doubtful first"), "random": say("At random")}
+            selection(say("Order"), orders, self._order, lambda chosen: ui.navigate.to(f"/review?order={chosen}"))
+            self._progress = text("p", "", "num progress")
+            self._progress.props["aria-live"] = "polite"
+        with box("div", "sitting"):
+            with box("section", "listening", aria_label=say("What was heard?")):
+                self._stage = box("div", "stage")
+                self._choices()
+            with box("section", "told-by-verdicts"):
+                text("h2", say("Precision"), "section")
+                self._precision = box("div")
+                text("h2", say("Last verdicts"), "section")
+                self._latest = box("ul", "latest")
+        self._help()
+
+    def _choices(self) -> None:
+        say = self._visitor.say
+        with box("div", "choices") as self._buttons:
+            for number, (heard, name) in enumerate(HEARD.items(), 1):
+                self._key(say(name), str(number), lambda heard=heard: self._say(heard), "choice")
+        with box("div", "toolbar") as self._tools:
+            self._key(say("Skip"), "n", self._skip)
+            self._key(say("Undo"), "u", self._undo)
+            self._key(say("Keys"), "?", self._open_help)
+
+    def _key(self, name: str, key: str, press: object, classes: str = "") -> None:
+        element = button(name, press, classes)  # type: ignore[arg-type]  # any function without arguments
+        element.props["data-key"] = key
+        element.props["aria-keyshortcuts"] = key
+        with element:
+            text("kbd", key).props["aria-hidden"] = "true"
+
+    def _open_help(self) -> None:
+        self._dialog.open()
+
+    def _help(self) -> None:
+        say = self._visitor.say
+        with ui.dialog() as self._dialog, box("div", "dialog"):
+            self._dialog.props["aria-label"] = say("Keys")
+            text("h2", say("Keys"))
+            keys = Table([say("Key"), say("What it does")], say("Keys"))
+            for number, name in enumerate(HEARD.values(), 1):
+                keys.row([str(number), say(name)])
+            for key, what in (
+                (say("Space"), say("Play or stop the sound")),
+                ("n", say("Skip")),
+                ("u", say("Undo: take the last verdict back")),
+                ("?", say("These keys")),
+            ):
+                keys.row([key, what])
+            button(say("Close"), self._dialog.close, "main")
+
+    # News
+
+    async def refresh(self) -> None:
+        """Look whether colleagues have said something, and whether there is more to judge."""
+        seen = await run_in_threadpool(marker, self._store)
+        if seen == self._marker and self._queue:
+            return
+        self._work = await run_in_threadpool(look, self._store, self._order, self._seed)
+        self._marker = self._work.marker
+        shown = self._queue[0].alert_id if self._queue else ""
+        fresh = [event for event in self._work.waiting if event.alert_id not in self._passed]
+        # what is on the screen stays there, whatever order the others are in now
+        current = [event for event in self._queue[:1] if event.alert_id == shown]
+        self._queue = current + [event for event in fresh if event.alert_id != shown]
+        self._tell_if_judged(shown)
+        await self._show()
+
+    def _tell_if_judged(self, alert_id: str) -> None:
+        """Say so where a colleague was faster with the alert that is on the screen."""
+        for verdict in self._work.latest:
+            if verdict.alert_id == alert_id and verdict.judge != self._visitor.name and alert_id in self._cards:
+                said = self._visitor.say(HEARD.get(verdict.heard, verdict.heard or verdict.verdict))
+                self._cards[alert_id].tell(
+                    self._visitor.say("{name} has said: {heard}", name=verdict.judge, heard=said)
+                )
+
+    async def _show(self) -> None:
+        """Show the first of the queue, with the next one loaded behind it."""
+        near = self._queue[:2]
+        for gone in set(self._cards) - {event.alert_id for event in near}:
+            self._cards.pop(gone).root.delete()
+        for event in near:
+            if event.alert_id not in self._cards:
+                revision = event.log_mel_revision
+                image = (
+                    None if revision is None else await run_in_threadpool(self._store.log_mel, event.alert_id, revision)
+                )
+                if event.alert_id in self._cards:  # somebody pressed meanwhile
+                    continue
+                with self._stage:
+                    self._cards[event.alert_id] = _Card(event, image, self._visitor)
+        self._swap()
+        self._tell()
+
+    def _swap(self) -> None:
+        shown = self._queue[0].alert_id if self._queue else None
+        for alert_id, card in self._cards.items():
+            card.show(shown=alert_id == shown)
+        self._buttons.set_visibility(shown is not None)
+        if shown is None and "" not in self._cards:
+            with self._stage:
+                self._cards[""] = _Card.none(self._visitor)
+
+    def _tell(self) -> None:
+        """Write how far the sitting is, precision, and what was said last."""
+        say = self._visitor.say
+        done, left = len(self._done), len(self._queue)
+        number = self._visitor.language.number
+        more = "+" if left >= AT_A_TIME - 1 else ""
+        self._progress.set_text(
+            say("{done} judged in this sitting, {left} wait", done=number(done), left=number(left) + more)
+        )
+        self._precision.clear()
+        with self._precision:
+            _precision(self._visitor, self._work.judged, self._order)
+        self._latest.clear()
+        with self._latest:
+            for verdict in self._work.latest:
+                said = say(HEARD.get(verdict.heard, verdict.heard or verdict.verdict))
+                ago = self._visitor.language.ago(verdict.at_utc, self._visitor.now())
+                with box("li"):
+                    text("strong", said)
+                    text("span", f" {verdict.judge} · {ago}", "hint")
+
+    # What he does
+
+    async def _say(self, heard: str) -> None:
+        if not self._queue or not await self._visitor.may():
+            return
+        event = self._queue.pop(0)
+        self._swap()  # at once: the eye goes on while the database writes
+        if not await self._keep(event, verdict_on(event.label, heard), heard):
+            self._queue.insert(0, event)
+            await self._show()
+            return
+        self._done.append(event)
+        self._passed.add(event.alert_id)
+        await self._go_on()
+
+    async def _keep(self, event: AlertEvent, verdict: str, heard: str, note: str = "") -> bool:
+        said = Verdict(
+            alert_id=event.alert_id,
+            verdict=verdict,
+            heard=heard,
+            chosen=self._order,
+            judge=self._visitor.name,
+            note=note,
+            at_utc=self._visitor.now(),
+        )
+        try:
+            kept = await run_in_threadpool(self._verdicts.add, said)
+        except StorageError:
+            kept = False
+        if not kept:
+            ui.notify(self._visitor.say("This verdict was not kept; try again."), type="negative")
+        return kept
+
+    async def _go_on(self) -> None:
+        self._marker = -1
+        if len(self._queue) < 2:
+            await self.refresh()
+            return
+        await self._show()
+        await self.refresh()
+
+    async def _skip(self) -> None:
+        if self._queue:
+            self._passed.add(self._queue.pop(0).alert_id)
+            self._swap()
+            await self._go_on()
+
+    async def _undo(self) -> None:
+        """Take the last verdict back: nobody is sure until he says again."""
+        if not self._done or not await self._visitor.may():
+            return
+        event = self._done.pop()
+        if await self._keep(event, UNSURE, "", "taken back"):
+            self._queue.insert(0, event)
+            await self._go_on()
+        else:
+            self._done.append(event)
+
+
+class _Card:
+    """One alert on the stage, or behind it."""
+
+    def __init__(self, event: AlertEvent, image: LogMelImage | None, visitor: Visitor) -> None:
+        say, language = visitor.say, visitor.language
+        with box("article", "judged panel") as self.root:
+            self.root.props["data-alert"] = event.alert_id
+            with box("div", "heading"):
+                text("h2", say(label_name(event.label)))
+                text("span", say("score {score}", score=language.number(event.score, 2)), "num hint")
+            text("p", f"{event.device_id} · {language.moment(event.onset.utc, visitor.now())}", "where")
+            self._notice = text("p", "", "banner trouble")
+            self._notice.set_visibility(False)
+            if image is None:
+                text("p", say("There is no picture of this one."), "hint")
+            else:
+                _spectrogram(event, image, visitor)
+            if event.has_clip:
+                sound = box("audio", "clip", controls="", preload="auto", aria_label=say("Sound of the alert"))
+                sound.props["src"] = f"/v1/alerts/{event.alert_id}/clip.wav"
+            else:
+                text("p", say("No sound came with it; judge by the picture, or skip it."), "hint")
+
+    @classmethod
+    def none(cls, visitor: Visitor) -> "_Card":
+        """Return what stands there when nothing waits."""
+        card = cls.__new__(cls)
+        say = visitor.say
+        card.root = empty(
+            say("Nothing waits for a verdict."),
+            say("New alerts appear here by themselves. What was judged can be taken home for training:"),
+            "python -m base_station labels export FOLDER",
+        )
+        return card
+
+    def show(self, *, shown: bool) -> None:
+        """Bring it before the reader, or keep it ready behind."""
+        self.root.classes(add="shown" if shown else "behind", remove="behind" if shown else "shown")
+        self.root.props["aria-hidden"] = "false" if shown else "true"
+        self.root.set_visibility(shown)
+
+    def tell(self, said: str) -> None:
+        """Say something about it."""
+        self._notice.set_text(said)
+        self._notice.set_visibility(True)
+
+
+def _precision(visitor: Visitor, judged: list[Judged], order: str) -> None:
+    say = visitor.say
+    mine = [each for each in judged if each.chosen == order]
+    if not mine:
+        text("p", say("The first verdicts will show here how often alerts are right."), "hint")
+    for row in precision(mine, "label"):
+        _bar(visitor, row)
+    note = (
+        say("Alerts at random speak for all alerts.")
+        if order == "random"
+        else say("Doubtful alerts are wrong more often than others: only those at random speak for all.")
+    )
+    text("p", note, "hint")
+
+
+def _bar(visitor: Visitor, row: Precision) -> None:
+    """Draw how often alerts of a label were right: the interval as a band, the share as a line in it."""
+    language, say = visitor.language, visitor.say
+    share = row.share if row.share is not None else 0.5
+    with box("div", "precision"):
+        with box("p", "line"):
+            text("strong", say(label_name(row.key)))
+            told = language.percent(share) if row.share is not None else "–"
+            text("span", f"{told} ({language.percent(row.low)} – {language.percent(row.high)})", "num")
+        with box("div", "band", aria_hidden="true"):
+            box("span", "within").style(f"left: {row.low:.1%}; width: {row.high - row.low:.1%}")
+            if row.share is not None:
+                box("span", "share").style(f"left: {share:.1%}")
+        counts = say(
+            "{right} right, {wrong} wrong, {unsure} unsure", right=row.right, wrong=row.wrong, unsure=row.unsure
+        )
+        text("p", counts, "hint num")
+
+
+def _spectrogram(event: AlertEvent, image: LogMelImage, visitor: Visitor) -> Element:
+    """Draw the picture with its axes: seconds to the right, kilohertz up."""
+    seconds = visitor.language.number(image.n_frames * image.hop_s, 1)
+    with box("figure", "spectrogram tall") as figure:
+        with box("div", "frequency", aria_hidden="true"):
+            text("span", "kHz", "unit")
+            for share, name in frequency_marks(image):
+                text("span", name, "mark").style(f"bottom: {share:.2%}")
+        picture = box("img", "picture")
+        picture.props["src"] = f"/v1/alerts/{event.alert_id}/log-mel.png?revision={event.log_mel_revision}"
+        picture.props["alt"] = visitor.say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
+        with box("div", "seconds", aria_hidden="true"):
+            for share, name in time_marks(image):
+                text("span", name, "mark").style(f"left: {share:.2%}")
+            text("span", "s", "unit")
+    return figure
