@@ -5,11 +5,9 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DATA ?= ../shared/data
+WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
 PEERS ?= ../shared/peers
-RECIPE ?=
-# the recipe that ships begins with YAMNet's weights, the others with ImageNet's
-SHIPS := $(if $(RECIPE),$(findstring audioset,$(RECIPE)),yes)
-WEIGHTS ?= $(firstword $(if $(SHIPS),$(wildcard $(PEERS)/yamnet.tflite)) $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz))
+RECIPE ?= model_export/recipes/rainforest.yaml
 SHIPPED ?= docs/evaluation.json
 SOURCE ?= demo
 TARGET ?=
@@ -107,7 +105,7 @@ bench-incidents: $(DEV_READY) ## Incidents against the truth, on simulated fores
 
 evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
 	@mkdir -p var/evaluation
-	@$(DEV)/bin/python -m model_export crossval $(if $(RECIPE),--recipe $(RECIPE)) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
 		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) $(if $(BESIDE),--beside $(BESIDE)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
 		--markdown var/evaluation/crossval.md --gate --rules var/evaluation/rules.json
 
@@ -115,7 +113,7 @@ release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse t
 	@$(DEV)/bin/python -m model_export release-check --shipped $(SHIPPED) --candidate var/evaluation/crossval.json
 
 export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS=file RECIPE=file
-	@$(DEV)/bin/python -m model_export export-tflite $(if $(RECIPE),--recipe $(RECIPE)) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
+	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 flash: $(RUN_READY) ## Make listeners of all phones on the cables: FLEET=file APKS=folder (docs/fleet.md)
 	@$(RUN)/bin/python -m deploy flash $(FLEET) --apks $(APKS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_export.evaluation import Evaluation
     from model_export.recipe import Recipe
 
-_RECIPES = Path(__file__).parent / "recipes"
+_RECIPE = Path(__file__).parent / "recipes" / "rainforest.yaml"
 _EPILOG = """\
 Usual ways:
   make export-tflite DATA=folder            all of it: train, convert, check, write agent/models/default.*
@@ -36,7 +36,6 @@ DATA is a folder as it was unpacked: ESC-50, UrbanSound8K, a CSV of ID,Class, ca
 labels beside recordings, the station's labels, a manifest.csv, or folders of sound named after labels:
   chainsaw/*.wav  engine/*.wav  storm/*.wav  background/*.wav  machine/*.wav  other/*.wav
 RECIPE is a file or one of: {recipes} (docs/recipes.md).
-Without one: rainforest-audioset, which ships, where --weights is YAMNet's .tflite (data get yamnet), else rainforest.
 
 Exit code: 0 done; 1 it ran and the answer is no (a model that must not be shipped); 2 wrong use, recipe or recordings.
 """.format(recipes=", ".join(names()))
@@ -48,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if getattr(options, "given", None) is not None:
         options.recipe = options.given
-    elif getattr(options, "recipe", "none") is None:
-        options.recipe = _usual_recipe(getattr(options, "weights", None))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # TensorFlow's own chatter is not for people; Keras picks its backend at import
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -148,16 +145,10 @@ def _add(
     return sub
 
 
-def _usual_recipe(weights: Path | None) -> Path:
-    """Return the recipe that begins with these weights: the one that ships wants YAMNet's."""
-    is_yamnet = weights is not None and weights.suffix == ".tflite"
-    return _RECIPES / ("rainforest-audioset.yaml" if is_yamnet else "rainforest.yaml")
-
-
 def _data_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("given", nargs="?", type=path_of, metavar="RECIPE", help="a name or a file (see below)")
     parser.add_argument("--data", type=Path, required=required, metavar="DIR", help="the recordings (see below)")
-    parser.add_argument("--recipe", type=path_of, metavar="RECIPE", help="the same")
+    parser.add_argument("--recipe", type=path_of, default=_RECIPE, metavar="RECIPE", help="the same (%(default)s)")
     parser.add_argument("--layout", metavar="NAME", help="of the recordings, where it is not the first that fits")
     parser.add_argument("--epochs", type=int, metavar="N", help="another length than the recipe's (that sort clips)")
     parser.add_argument(

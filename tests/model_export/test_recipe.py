@@ -8,11 +8,11 @@ import yaml
 
 from agent.errors import ConfigError, FieldError
 from agent.features import FeatureConfig
-from model_export.__main__ import _usual_recipe, main
+from model_export.__main__ import main
 from model_export.recipe import load_recipe, parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "model_export" / "recipes"
-SHIPPED = RECIPES / "rainforest-audioset.yaml"
+SHIPPED = RECIPES / "rainforest.yaml"
 
 
 def write(tmp_path: Path, document: object) -> Path:
@@ -107,11 +107,3 @@ def test_a_decision_may_name_a_steady_mean(document: dict[str, Any]) -> None:
     assert parsed.digest == parse_recipe(document).digest, "another decision is no other network"
     with pytest.raises(FieldError, match=r"decision.chainsaw.steady_of: is 1, expected"):
         parse_recipe({**document, "decision": {**decision, "chainsaw": {"hits": 2, "of": 4, "steady_of": 1}}})
-
-
-@pytest.mark.parametrize(
-    ("weights", "name"),
-    [(None, "rainforest"), (Path("mobilenet_v2.npz"), "rainforest"), (Path("yamnet.tflite"), "rainforest-audioset")],
-)
-def test_without_a_recipe_it_is_the_one_that_begins_with_the_weights(weights: Path | None, name: str) -> None:
-    assert load_recipe(_usual_recipe(weights)).name == name
