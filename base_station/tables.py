@@ -2,10 +2,10 @@
 
 `devices` (who may speak), `contacts` (how each device was when it last spoke), `alerts` (one row per event, in the
 order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
-`heartbeats` (a short history) and `hours` (a longer, thinner one), `tallies` (how many alerts there are), `nonces` (challenges that wait), `leases` (which
-process does what only one may do), `conditions` (what was wrong with devices), `deliveries` (what people were told),
-`verdicts` (what they said), `incident_log` (who took an incident on), `field_events` and `journal_files` (journals
-brought home), `audit` (who changed what), `people`, `sessions`, `attempts` and `tokens` (who may read and judge).
+`heartbeats` (a short history) and `hours` (a longer, thinner one), `tallies` (how many alerts there are), `nonces`
+(challenges that wait), `leases` (which process does what only one may do), `conditions` (what was wrong with devices),
+`deliveries` (what people were told), `verdicts` (what they said), `field_events` and `journal_files` (journals brought
+home), `audit` (who changed what), `people`, `sessions`, `attempts` and `tokens` (who may read and judge).
 """
 
 from datetime import UTC, datetime
@@ -229,19 +229,6 @@ verdicts = Table(
     Column("note", String(500), nullable=False),
     Column("at_utc", Utc, nullable=False),
     Index("verdicts_by_alert", "alert_id", "seq"),
-    sqlite_autoincrement=True,
-)
-
-incident_log = Table(
-    "incident_log",
-    metadata,
-    Column("seq", SEQ, primary_key=True, autoincrement=True),
-    Column("alert_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
-    Column("done", String(16), nullable=False),
-    Column("person", String(63), nullable=False),
-    Column("whom", String(63), nullable=False),
-    Column("at_utc", Utc, nullable=False),
-    Index("incident_log_by_alert", "alert_id", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -1,13 +1,11 @@
-"""What pages and messages say: times, labels and conditions in the words of people, in the reader's language.
+"""What the page says: times, labels and conditions in the words of people.
 
-Pure functions of data and of the time now; nothing here knows of the pages' toolkit.
+Pure functions of data and of the time now; nothing here knows of the page's toolkit.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from base_station.incidents import Incident
-from base_station.pages.language import ENGLISH, Language, mark
 from base_station.store import AlertEvent, Device
 
 SILENT_AFTER_S = 1800.0
@@ -26,25 +24,25 @@ LOW_BATTERY_PERCENT = 15.0
 CLOCK_OFF_S = 120.0
 
 _STATES = {
-    "battery_unknown": mark("its battery says nothing any more"),
-    "capture_failed": mark("microphone failed"),
-    "clipping": mark("too loud, the sound is cut off"),
-    "constant": mark("microphone stuck: always the same value"),
-    "dc": mark("microphone faulty: constant offset"),
-    "disk_failed": mark("its disk refuses"),
-    "disk_full": mark("its disk is full"),
-    "gaps": mark("loses audio"),
-    "journal_failed": mark("cannot write its journal"),
-    "model_failed": mark("model failed: it cannot recognise anything"),
-    "model_stuck": mark("model stuck: always the same answer"),
-    "no_audio": mark("deaf: no sound comes from its microphone"),
-    "outbox_failed": mark("cannot keep alerts on its disk"),
-    "stuck": mark("microphone stuck: the same sound again and again"),
-    "too_quiet": mark("hardly any sound: microphone covered or switched off"),
-    "zeros": mark("deaf: its microphone gives only zeros"),
+    "battery_unknown": "its battery says nothing any more",
+    "capture_failed": "microphone failed",
+    "clipping": "too loud, the sound is cut off",
+    "constant": "microphone stuck: always the same value",
+    "dc": "microphone faulty: constant offset",
+    "disk_failed": "its disk refuses",
+    "disk_full": "its disk is full",
+    "gaps": "loses audio",
+    "journal_failed": "cannot write its journal",
+    "model_failed": "model failed: it cannot recognise anything",
+    "model_stuck": "model stuck: always the same answer",
+    "no_audio": "deaf: no sound comes from its microphone",
+    "outbox_failed": "cannot keep alerts on its disk",
+    "stuck": "microphone stuck: the same sound again and again",
+    "too_quiet": "hardly any sound: microphone covered or switched off",
+    "zeros": "deaf: its microphone gives only zeros",
 }
 
-_LABELS = {"chainsaw": mark("Chainsaw"), "engine": mark("Engine")}
+_LABELS = {"chainsaw": "Chainsaw", "engine": "Engine"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,52 +62,68 @@ class DeviceWords:
     """Version, battery, level: for whoever looks closer."""
 
 
-def label_name(label: str, language: Language = ENGLISH) -> str:
+def label_name(label: str) -> str:
     """Return a label as a title."""
-    return language.say(_LABELS[label]) if label in _LABELS else label.replace("_", " ").capitalize()
+    return _LABELS.get(label) or label.replace("_", " ").capitalize()
 
 
-def span(seconds: float, language: Language = ENGLISH) -> str:
+def span(seconds: float) -> str:
     """Return a length of time, coarser the longer it is: `42 s`, `7 min`, `3 h`, `5 days`."""
-    return language.span(seconds)
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h"
+    return f"{seconds // 86_400:.0f} days"
 
 
-def ago(moment: datetime, now: datetime, language: Language = ENGLISH) -> str:
-    """Return how long ago a moment was."""
-    return language.ago(moment, now)
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how long ago a moment was; steps of 5 s below a minute, so that the eye is not drawn to it."""
+    seconds = (now - moment).total_seconds()
+    if seconds < 5:
+        return "just now"
+    return f"{span(seconds // 5 * 5 if seconds < 60 else seconds)} ago"
 
 
-def local_time(moment: datetime, now: datetime, zone: tzinfo | None, language: Language = ENGLISH) -> str:
-    """Return local wall time, with the day where it is another one; a zone of None is the station's own."""
-    return language.moment(moment, now, zone)
+def local_time(moment: datetime, now: datetime, zone: tzinfo | None) -> str:
+    """Return local wall time, with the day where it is another one.
+
+    Args:
+        moment: what to show.
+        now: to know today.
+        zone: the ranger's; None is the station's own.
+    """
+    local, today = moment.astimezone(zone), now.astimezone(zone)
+    if local.date() == today.date():
+        return f"{local:%H:%M:%S}"
+    day = f"{local.day} {local:%b}"
+    return f"{day} {local:%H:%M}" if local.year == today.year else f"{day} {local.year} {local:%H:%M}"
 
 
-def onset_note(event: AlertEvent, now: datetime, zone: tzinfo | None, language: Language = ENGLISH) -> str:
+def onset_note(event: AlertEvent, now: datetime, zone: tzinfo | None) -> str:
     """Return what to know about the time of an event: how sure it is, and whether the news is late."""
     notes: list[str] = []
     if event.onset.source == "corrected":
-        notes.append(language.say("time corrected by the station's clock"))
+        notes.append("time corrected by the station's clock")
     if event.onset.source == "received":
-        notes.append(language.say("time of arrival, the device's clock is not set"))
+        notes.append("time of arrival, the device's clock is not set")
     if (event.received_utc - event.onset.utc).total_seconds() > LATE_S:
-        notes.append(language.say("arrived late, {time}", time=language.moment(event.received_utc, now, zone)))
+        notes.append(f"arrived late, {local_time(event.received_utc, now, zone)}")
     return " · ".join(notes)
 
 
-def progress(event: AlertEvent, language: Language = ENGLISH) -> str:
+def progress(event: AlertEvent) -> str:
     """Return whether an event goes on."""
     if event.state == "open":
-        return language.say("no end heard yet")
-    return language.say("ended after {span}", span=language.span(event.lasted_s))
+        return "no end heard yet"
+    return f"ended after {span(event.lasted_s)}"
 
 
-def measures(event: AlertEvent, language: Language = ENGLISH) -> str:
+def measures(event: AlertEvent) -> str:
     """Return score and level of an event."""
-    return language.say(
-        "score {score} · level {level} dBFS",
-        score=language.number(event.score, 2),
-        level=language.number(event.level_dbfs, 1),
-    )
+    return f"score {event.score:.2f} · level {minus(event.level_dbfs, 1)} dBFS"
 
 
 def place(latitude: float, longitude: float) -> str:
@@ -123,72 +137,61 @@ def minus(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
-def device_words(device: Device, now: datetime, language: Language = ENGLISH) -> DeviceWords:
+def device_words(device: Device, now: datetime) -> DeviceWords:
     """Return what there is to say of a device."""
-    say = language.say
-    troubles = tuple(_troubles(device, now, language))
-    condition, headline = "good", say("listening")
+    troubles = tuple(_troubles(device, now))
+    condition, headline = "good", "listening"
     if device.revoked_utc is not None:
-        condition, headline, troubles = "revoked", say("revoked"), ()
+        condition, headline, troubles = "revoked", "revoked", ()
     elif device.last_contact_utc is None:
-        condition, headline = "waiting", say("has not called yet")
+        condition, headline = "waiting", "has not called yet"
     elif troubles:
         condition, headline = "trouble", troubles[0]
     elif device.heartbeat is None:
-        headline = say("in contact, no heartbeat yet")
-    contact = say("never called")
-    if device.last_contact_utc is not None:
-        contact = say("last contact {ago}", ago=language.ago(device.last_contact_utc, now))
+        headline = "in contact, no heartbeat yet"
+    contact = "never called" if device.last_contact_utc is None else f"last contact {ago(device.last_contact_utc, now)}"
     return DeviceWords(
         device_id=device.device_id,
         condition=condition,
         headline=headline,
         troubles=troubles[1:],
         contact=contact,
-        facts=" · ".join(_facts(device, language)),
+        facts=" · ".join(_facts(device)),
     )
 
 
-def _troubles(device: Device, now: datetime, language: Language) -> list[str]:
+def _troubles(device: Device, now: datetime) -> list[str]:
     """Return what is wrong with a device, the worst first."""
-    say = language.say
     troubles: list[str] = []
     beat = device.heartbeat
     if device.last_contact_utc is not None:
         silent_s = (now - device.last_contact_utc).total_seconds()
         if silent_s > max(SILENT_AFTER_S, SILENT_BEATS * min(beat.heartbeat_s, LONGEST_BEAT_S) if beat else 0.0):
-            troubles.append(say("silent for {span}", span=language.span(silent_s)))
+            troubles.append(f"silent for {span(silent_s)}")
     if beat is None:
         return troubles
-    troubles += [say(_STATES[state]) if state in _STATES else state.replace("_", " ") for state in beat.states]
+    troubles += [_STATES.get(state, state.replace("_", " ")) for state in beat.states]
     if beat.audio_per_wall < DEAF_BELOW and not beat.states:
-        troubles.append(say("deaf: heard {share} of the time", share=language.percent(beat.audio_per_wall)))
+        troubles.append(f"deaf: heard {beat.audio_per_wall:.0%} of the time")
     battery = beat.battery
     if battery and battery.percent is not None and battery.percent < LOW_BATTERY_PERCENT and not battery.charging:
-        troubles.append(say("battery at {share}", share=language.percent(battery.percent / 100)))
+        troubles.append(f"battery at {battery.percent:.0f} %")
     return troubles
 
 
-def _facts(device: Device, language: Language) -> list[str]:
-    say = language.say
+def _facts(device: Device) -> list[str]:
     facts: list[str] = []
     beat = device.heartbeat
     if beat is not None:
-        facts += [
-            say("version {version}", version=beat.version),
-            say("level {level} dBFS", level=language.number(beat.level_dbfs)),
-        ]
+        facts += [f"version {beat.version}", f"level {minus(beat.level_dbfs, 0)} dBFS"]
         if beat.battery and beat.battery.percent is not None:
-            share = language.percent(beat.battery.percent / 100)
-            charging = say("battery {share}, charging", share=share)
-            facts.append(charging if beat.battery.charging else say("battery {share}", share=share))
+            charging = ", charging" if beat.battery.charging else ""
+            facts.append(f"battery {beat.battery.percent:.0f} %{charging}")
         if beat.queue:
-            facts.append(language.plural("{count} alert waits", "{count} alerts wait", beat.queue))
+            facts.append(f"{beat.queue} {'alert waits' if beat.queue == 1 else 'alerts wait'}")
     offset_s = device.clock_offset_s
     if offset_s is not None and abs(offset_s) > CLOCK_OFF_S:
-        off = language.span(abs(offset_s))
-        behind = say("its clock is {span} behind", span=off)
-        facts.append(behind if offset_s > 0 else say("its clock is {span} ahead", span=off))
+        facts.append(f"its clock is {span(abs(offset_s))} {'behind' if offset_s > 0 else 'ahead'}")
     return facts
 
 
@@ -202,61 +205,30 @@ class Summary:
     detail: str
 
 
-def summary(
-    found: list[Incident],
-    arrived: dict[str, datetime],
-    good: int,
-    admitted: int,
-    now: datetime,
-    language: Language = ENGLISH,
-) -> Summary:
+def summary(events: list[AlertEvent], devices: list[DeviceWords], now: datetime) -> Summary:
     """Return the state of the forest in two lines; drills are not part of it.
 
     Quiet is said only together with how many devices could have heard anything.
-
-    Args:
-        found: incidents, the latest first.
-        arrived: when the first alert of each came, by incident id.
-        good: devices that listen.
-        admitted: devices that should.
-        now: station time.
-        language: the reader's.
     """
-    say = language.say
-    ears = language.plural(
-        "{good} of {count} device listening", "{good} of {count} devices listening", admitted, good=good
-    )
-    real = [incident for incident in found if not incident.drill]
-    fresh = [incident for incident in real if _is_fresh(incident.last_utc, now) and incident.kind == "event"]
-    late = [incident for incident in real if _is_fresh(arrived.get(incident.incident_id, incident.last_utc), now)]
+    admitted = [device for device in devices if device.condition != "revoked"]
+    good = sum(device.condition == "good" for device in admitted)
+    ears = f"{good} of {len(admitted)} {'device' if len(admitted) == 1 else 'devices'} listening"
+    real = [event for event in events if not event.drill]
+    fresh = [event for event in real if (now - event.onset.utc).total_seconds() < FRESH_S]
+    late = [event for event in real if (now - event.received_utc).total_seconds() < FRESH_S]
     if fresh or late:
         first = (fresh or late)[0]
-        what, where = label_name(first.label, language), devices_named(first.devices, language)
-        heard = say("heard {ago}", ago=language.ago(first.first_utc, now))
+        others = {event.device_id for event in fresh} - {first.device_id}
+        where = f"{first.device_id} and {len(others)} more" if others else first.device_id
+        heard = f"heard {ago(first.onset.utc, now)}"
         if fresh:
-            more = [language.plural("{count} more incident", "{count} more incidents", len(fresh) - 1)] * (
-                len(fresh) > 1
-            )
-            detail = " · ".join([heard, *more, ears])
-            return Summary(mood="alarm", headline=say("{label} at {place}", label=what, place=where), detail=detail)
-        headline = say("Late news: {label} at {place}", label=what, place=where)
-        return Summary(mood="trouble", headline=headline, detail=f"{heard} · {ears}")
+            return Summary(mood="alarm", headline=f"{label_name(first.label)} at {where}", detail=f"{heard} · {ears}")
+        headline = f"Late news: {label_name(first.label).lower()} at {where}"
+        arrived = f"arrived {ago(first.received_utc, now)}"
+        return Summary(mood="trouble", headline=headline, detail=f"{heard}, {arrived} · {ears}")
     if not admitted:
-        return Summary(mood="empty", headline=say("No device yet"), detail=say("Add the first one to begin."))
-    last = say("no alert today")
-    if real:
-        last = say("last alert {ago}", ago=language.ago(real[0].last_utc, now))
+        return Summary(mood="empty", headline="No device yet", detail="Add the first one to begin.")
+    last = f"last alert {ago(real[0].onset.utc, now)}" if real else "no alert so far"
     if not good:
-        return Summary(mood="trouble", headline=say("Nobody is listening"), detail=f"{ears} · {last}")
-    return Summary(mood="quiet", headline=say("Quiet"), detail=f"{ears} · {last}")
-
-
-def devices_named(names: tuple[str, ...], language: Language = ENGLISH) -> str:
-    """Return devices as one says them: the first, and how many more."""
-    if len(names) == 1:
-        return names[0]
-    return language.plural("{name} and {count} more", "{name} and {count} more", len(names) - 1, name=names[0])
-
-
-def _is_fresh(moment: datetime, now: datetime) -> bool:
-    return (now - moment).total_seconds() < FRESH_S
+        return Summary(mood="trouble", headline="Nobody is listening", detail=f"{ears} · {last}")
+    return Summary(mood="quiet", headline="Quiet", detail=f"{ears} · {last}")
