@@ -217,13 +217,14 @@ class _Sitting:
         if not self._queue or not await self._visitor.may():
             return
         event = self._queue.pop(0)
+        self._passed.add(event.alert_id)  # before it is kept: a look at the database meanwhile must not bring it back
         self._swap()  # at once: the eye goes on while the database writes
         if not await self._keep(event, verdict_on(event.label, heard), heard):
+            self._passed.discard(event.alert_id)
             self._queue.insert(0, event)
             await self._show()
             return
         self._done.append(event)
-        self._passed.add(event.alert_id)
         await self._go_on()
 
     async def _keep(self, event: AlertEvent, verdict: str, heard: str, note: str = "") -> bool:
