@@ -30,7 +30,7 @@ PHONE, DESKTOP = 390, 1280
 GRAVE = ("serious", "critical")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Return headless Chromium, one for all tests."""
     if CHROMIUM is None:
