@@ -72,11 +72,13 @@ def test_nothing_unsigned_or_too_large_is_taken(station, ipe, alert):
 
 
 def test_clips_come_and_are_played_also_once_there_are_people(station, ipe, alert):
-    Accounts(station.store.database).add_token("map", "viewer", station.clock())
+    token = Accounts(station.store.database).add_token("map", "viewer", station.clock())
     assert station.request("GET", "/v1/alerts").status_code == 401
     sound = wav_bytes(np.zeros(80_000, np.int16))  # more than the guard lets a person send
     assert station.post(ipe, f"/v1/clips/{alert.alert_id}", sound)[0].status_code == 201
-    assert station.request("GET", f"/v1/alerts/{alert.alert_id}/clip.wav").content == sound
+    path = f"/v1/alerts/{alert.alert_id}/clip.wav"
+    assert station.request("GET", path).status_code == 401
+    assert station.request("GET", path, headers={"Authorization": f"Bearer {token}"}).content == sound
 
 
 def test_a_clip_beside_it_does_not_hide_a_picture_that_is_gone(station, ipe, alert):
