@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 import requests
 
@@ -154,10 +155,16 @@ class RemoteRegistrar:
 
     def admitted(self) -> Sequence[str]:
         """Return the ids of all devices that the station listens to."""
-        status, answer = self._ask("GET", "/v1/devices", None)
-        if status != 200:
-            raise ConfigError(f"{self._url}: says {status}: {answer.get('detail', 'nothing more')}")
-        return [device["device_id"] for device in answer["devices"] if device["revoked_utc"] is None]
+        found: list[str] = []
+        path = "/v1/devices"
+        while path:
+            status, answer = self._ask("GET", path, None)
+            if status != 200:
+                raise ConfigError(f"{self._url}: says {status}: {answer.get('detail', 'nothing more')}")
+            found += [device["device_id"] for device in answer["devices"] if device["revoked_utc"] is None]
+            after = answer.get("after")
+            path = f"/v1/devices?after={quote(after, safe='')}" if after else ""
+        return found
 
     def _ask(self, method: str, path: str, said: object) -> tuple[int, Mapping[str, Any]]:
         try:

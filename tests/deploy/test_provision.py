@@ -11,13 +11,14 @@ import pytest
 import yaml
 
 from agent.config import read_config
-from agent.signing import read_key
+from agent.signing import KEY_BYTES, read_key
 from base_station.__main__ import main as station_main
 from base_station.accounts import OPERATOR, Accounts
 from base_station.opened import opened_store
 from base_station.registry import audit_entries
 from base_station.settings import default_database
 from deploy.__main__ import main
+from deploy.enrol import RemoteRegistrar
 from deploy.labels import PER_SHEET, label_text, qr_code
 from deploy.roster import read_roster
 
@@ -320,6 +321,16 @@ def test_a_fleet_is_registered_over_the_api_of_a_station_elsewhere(post, tmp_pat
     assert not lost["good"]
     assert "its key is another" in lost["problem"]
     assert not (post.out / "cedro-01" / "device.key").exists()
+
+
+def test_every_device_of_a_station_elsewhere_is_known_however_many_there_are(post, remote):
+    with opened_store(post.data) as (store, ring):
+        token = Accounts(store.database).add_token("desk", OPERATOR, datetime.now(UTC))
+        sealed = ring.seal(bytes(KEY_BYTES))
+        names = [f"tree-{number:03d}" for number in range(130)]
+        for name in names:
+            store.add_device(name, sealed, datetime.now(UTC))
+    assert RemoteRegistrar(remote.url, token, None).admitted() == names
 
 
 @pytest.mark.parametrize(
