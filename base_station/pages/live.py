@@ -12,7 +12,7 @@ from base_station import words
 from base_station.pages.frame import Site, Visitor, page
 from base_station.pages.language import mark
 from base_station.pages.parts import text as _text
-from base_station.picture import frequency_marks, time_marks
+from base_station.pages.spectrogram import spectrogram
 from base_station.store import AlertEvent, Store
 from base_station.words import DeviceWords, Summary
 
@@ -156,7 +156,7 @@ class _Card:
                 if event.latitude is not None and event.longitude is not None:
                     _text("p", words.place(event.latitude, event.longitude), "place")
             if image is not None:
-                _spectrogram(event, image)
+                spectrogram(event, image, _alt(image))
             self._clip = Element("audio").classes("clip").props("controls preload=none")
             self._clip.set_visibility(False)
 
@@ -179,24 +179,11 @@ def _kind(event: AlertEvent) -> str:
     return f"{colour} drill" if event.drill else colour
 
 
-def _spectrogram(event: AlertEvent, image: LogMelImage) -> None:
-    """Draw the picture with its axes: seconds to the right, kilohertz up."""
-    seconds = image.n_frames * image.hop_s
-    with Element("figure").classes("spectrogram"):
-        with Element("div").classes("frequency").props("aria-hidden=true"):
-            _text("span", "kHz", "unit")
-            for share, text in frequency_marks(image):
-                _text("span", text, "mark").style(f"bottom: {share:.2%}")
-        picture = Element("img").classes("picture")
-        picture.props["src"] = f"/v1/alerts/{event.alert_id}/log-mel.png?revision={event.log_mel_revision}"
-        picture.props["alt"] = (
-            f"Spectrogram of the {seconds:.1f} s in which the model heard this, "
-            f"{image.mel_min_hz / 1000:g} to {image.mel_max_hz / 1000:g} kHz"
-        )
-        with Element("div").classes("seconds").props("aria-hidden=true"):
-            for share, text in time_marks(image):
-                _text("span", text, "mark").style(f"left: {share:.2%}")
-            _text("span", "s", "unit")
+def _alt(image: LogMelImage) -> str:
+    return (
+        f"Spectrogram of the {image.n_frames * image.hop_s:.1f} s in which the model heard this, "
+        f"{image.mel_min_hz / 1000:g} to {image.mel_max_hz / 1000:g} kHz"
+    )
 
 
 def _row(device: DeviceWords) -> None:

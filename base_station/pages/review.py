@@ -4,7 +4,6 @@ import uuid
 from dataclasses import dataclass
 
 from nicegui import ui
-from nicegui.element import Element
 from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
@@ -15,7 +14,7 @@ from base_station.pages.frame import Site, Visitor, asset, page
 from base_station.pages.judging import HEARD, verdict_on
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
-from base_station.picture import frequency_marks, time_marks
+from base_station.pages.spectrogram import spectrogram
 from base_station.precision import UNSURE, Judged, Precision, precision
 from base_station.store import AlertEvent, Store
 from base_station.verdicts import Verdict, Verdicts
@@ -92,6 +91,12 @@ class _Sitting:
         with box("div", "sitting"):
             with box("section", "listening", aria_label=say("What was heard?")):
                 self._stage = box("div", "stage")
+                self._nothing = empty(
+                    say("Nothing waits for a verdict."),
+                    say("New alerts appear here by themselves. What was judged can be taken home for training:"),
+                    "python -m base_station export-labels DIR",
+                )
+                self._nothing.set_visibility(False)
                 self._choices()
             with box("section", "told-by-verdicts"):
                 text("h2", say("Precision"), "section")
@@ -149,8 +154,7 @@ class _Sitting:
         shown = self._queue[0].alert_id if self._queue else ""
         fresh = [event for event in self._work.waiting if event.alert_id not in self._passed]
         # what is on the screen stays there, whatever order the others are in now
-        current = [event for event in self._queue[:1] if event.alert_id == shown]
-        self._queue = current + [event for event in fresh if event.alert_id != shown]
+        self._queue = self._queue[:1] + [event for event in fresh if event.alert_id != shown]
         self._tell_if_judged(shown)
         await self._show()
 
@@ -186,9 +190,7 @@ class _Sitting:
         for alert_id, card in self._cards.items():
             card.show(shown=alert_id == shown)
         self._buttons.set_visibility(shown is not None)
-        if shown is None and "" not in self._cards:
-            with self._stage:
-                self._cards[""] = _Card.none(self._visitor)
+        self._nothing.set_visibility(shown is None)
 
     def _tell(self) -> None:
         """Write how far the sitting is, precision, and what was said last."""
@@ -246,11 +248,10 @@ class _Sitting:
         return kept
 
     async def _go_on(self) -> None:
-        self._marker = -1
         if len(self._queue) < 2:
-            await self.refresh()
-            return
-        await self._show()
+            self._marker = -1  # there may be more than was fetched
+        else:
+            await self._show()
         await self.refresh()
 
     async def _skip(self) -> None:
@@ -287,24 +288,14 @@ class _Card:
             if image is None:
                 text("p", say("There is no picture of this one."), "hint")
             else:
-                _spectrogram(event, image, visitor)
+                seconds = language.number(image.n_frames * image.hop_s, 1)
+                alt = say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
+                spectrogram(event, image, alt, "tall")
             if event.has_clip:
                 sound = box("audio", "clip", controls="", preload="auto", aria_label=say("Sound of the alert"))
                 sound.props["src"] = f"/v1/alerts/{event.alert_id}/clip.wav"
             else:
                 text("p", say("No sound came with it; judge by the picture, or skip it."), "hint")
-
-    @classmethod
-    def none(cls, visitor: Visitor) -> "_Card":
-        """Return what stands there when nothing waits."""
-        card = cls.__new__(cls)
-        say = visitor.say
-        card.root = empty(
-            say("Nothing waits for a verdict."),
-            say("New alerts appear here by themselves. What was judged can be taken home for training:"),
-            "python -m base_station labels export FOLDER",
-        )
-        return card
 
     def show(self, *, shown: bool) -> None:
         """Bring it before the reader, or keep it ready behind."""
@@ -350,21 +341,3 @@ def _bar(visitor: Visitor, row: Precision) -> None:
             "{right} right, {wrong} wrong, {unsure} unsure", right=row.right, wrong=row.wrong, unsure=row.unsure
         )
         text("p", counts, "hint num")
-
-
-def _spectrogram(event: AlertEvent, image: LogMelImage, visitor: Visitor) -> Element:
-    """Draw the picture with its axes: seconds to the right, kilohertz up."""
-    seconds = visitor.language.number(image.n_frames * image.hop_s, 1)
-    with box("figure", "spectrogram tall") as figure:
-        with box("div", "frequency", aria_hidden="true"):
-            text("span", "kHz", "unit")
-            for share, name in frequency_marks(image):
-                text("span", name, "mark").style(f"bottom: {share:.2%}")
-        picture = box("img", "picture")
-        picture.props["src"] = f"/v1/alerts/{event.alert_id}/log-mel.png?revision={event.log_mel_revision}"
-        picture.props["alt"] = visitor.say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
-        with box("div", "seconds", aria_hidden="true"):
-            for share, name in time_marks(image):
-                text("span", name, "mark").style(f"left: {share:.2%}")
-            text("span", "s", "unit")
-    return figure
