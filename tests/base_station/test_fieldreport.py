@@ -11,7 +11,8 @@ from agent.outbox import Outbox
 from base_station.fieldreport import page
 from base_station.review import gather
 from tests.agent.field import Field
-from tests.base_station.test_page import INJECTION, browser
+from tests.base_station.chromium import browser
+from tests.base_station.test_page import INJECTION
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 __all__ = ["browser"]

@@ -1,10 +1,7 @@
 """The page in a real browser: what a ranger sees, and that nothing comes from the internet."""
 
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,34 +10,13 @@ import httpx
 import numpy as np
 import pytest
 
-from agent.alert import Clock
 from agent.clip import wav_bytes
+from tests.base_station.chromium import browser, clock_now
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+__all__ = ["browser"]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 INJECTION = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return headless Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; install Debian's package chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 class Visit:
@@ -74,11 +50,6 @@ class Visit:
     def foreign(self, url: str) -> list[str]:
         """Return what was asked of anybody but the station."""
         return [asked for asked in self.asked if urlsplit(asked).netloc not in (urlsplit(url).netloc, "")]
-
-
-def clock_now() -> Clock:
-    utc = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Clock(boot_id="5d0c9e0a-0000-4000-8000-000000000001", monotonic_s=100.0, utc=utc, utc_certainty="synced")
 
 
 def test_an_alert_is_seen_with_its_picture_and_its_device_and_the_next_one_comes_by_itself(

@@ -4,42 +4,19 @@
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from agent.alert import Clock
+from tests.base_station.chromium import browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
+__all__ = ["browser"]
+
 PHONE, DESKTOP = 390, 1280
 GRAVE = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return headless Chromium, one for all tests."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; install Debian's package chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 class Visit:
@@ -161,9 +138,3 @@ def looked_at(browser: Any, tmp_path: Path) -> Callable[..., None]:
             tab.context.close()
 
     return look
-
-
-def clock_now() -> Clock:
-    """Return what a device whose clock the network set would say now."""
-    utc = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Clock(boot_id="5d0c9e0a-0000-4000-8000-000000000001", monotonic_s=100.0, utc=utc, utc_certainty="synced")

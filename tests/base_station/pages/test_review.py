@@ -5,8 +5,9 @@ import time
 import httpx
 import pytest
 
+from tests.base_station.chromium import clock_now
 from tests.base_station.conftest import make_alert
-from tests.base_station.pages.conftest import PHONE, clock_now
+from tests.base_station.pages.conftest import PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 WHOLE_MS = 300.0
