@@ -27,7 +27,7 @@ from base_station import (
 )
 from base_station.admission import COMMAND_LINE, admit
 from base_station.opened import opened_store
-from base_station.registry import audit_row
+from base_station.registry import UnknownDeviceError, revoke_device
 from base_station.settings import (
     DEFAULT_PORT,
     Settings,
@@ -278,9 +278,10 @@ def _line(device: Device) -> str:
 
 def _device_revoke(options: argparse.Namespace) -> int:
     with opened_store(options.data, options.database) as (store, _):
-        note = audit_row(COMMAND_LINE, "device_revoked", options.name, _now())
-        if not store.revoke_device(options.name, _now(), also=note):
-            raise ConfigError(f"{options.name}: there is no such device; `device list` names them")
+        try:
+            revoke_device(store, options.name, who=COMMAND_LINE, now_utc=_now())
+        except UnknownDeviceError as error:
+            raise ConfigError(f"{options.name}: there is no such device; `device list` names them") from error
     print(f"{options.name}: refused from now on")
     return DONE
 
