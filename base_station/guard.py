@@ -72,8 +72,7 @@ class Guard:
         except StorageError:
             refusal = _answer(503, "database refused", "the station's database refused; its log has the reason")
         if refusal is None:
-            is_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
-            await self._app(scope, _bounded(scope, receive) if is_api else receive, send)
+            await self._app(scope, _bounded(scope, receive) if _is_api(scope) else receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:

@@ -1,4 +1,4 @@
-// What the frame does in the browser: says that the connection is lost, keeps the reader's choices, dresses charts.
+// What the frame does in the browser: says that the connection is lost, and keeps the reader's choices.
 (() => {
   const lost = document.getElementById("lost");
   const popup = () => document.getElementById("popup");

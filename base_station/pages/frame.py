@@ -54,7 +54,7 @@ from base_station.guard import WHO, session_secret
 from base_station.keys import KeyRing
 from base_station.pages.headers import SafeHeaders
 from base_station.pages.language import LANGUAGES, Language, chosen_language, mark
-from base_station.pages.parts import box, icon, link, text
+from base_station.pages.parts import box, icon, link, selection, text
 from base_station.settings import Settings
 from base_station.store import Store
 
@@ -299,14 +299,7 @@ def _menu(visitor: Visitor) -> None:
 
 
 def _cookie_choice(label: str, cookie: str, choices: dict[str, str], chosen: str) -> None:
-    with box("label", "field"):
-        text("span", label)
-        with box("select", "", data_cookie=cookie):
-            for value, shown in choices.items():
-                option = text("option", shown)
-                option.props["value"] = value
-                if value == chosen:
-                    option.props["selected"] = True
+    selection(label, choices, chosen).props["data-cookie"] = cookie
 
 
 def _end(visitor: Visitor) -> None:

@@ -7,14 +7,12 @@ numbers and lengths of time are written.
 import functools
 import gettext
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from babel import Locale, negotiate_locale
-from babel.dates import format_datetime, format_skeleton
-from babel.lists import format_list
+from babel.dates import format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -102,10 +100,6 @@ class Language:
         """Return a time of day, to the second; None is the station's own zone."""
         return f"{moment.astimezone(zone):%H:%M:%S}"
 
-    def day(self, day: date) -> str:
-        """Return a day of this year: `20 Nov`."""
-        return format_skeleton("MMMd", day, locale=self.locale)
-
     def moment(self, moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
         """Return local wall time, with the day where it is another one.
 
@@ -119,18 +113,6 @@ class Language:
             return f"{local:%H:%M:%S}"
         skeleton = "MMMd" if local.year == today.year else "yMMMd"
         return f"{format_skeleton(skeleton, local.replace(tzinfo=None), locale=self.locale)} {local:%H:%M}"
-
-    def whole(self, moment: datetime, zone: tzinfo | None = None) -> str:
-        """Return day and time in full, as for something printed."""
-        local = moment.astimezone(zone)
-        return format_datetime(local.replace(tzinfo=None), "d MMMM y, HH:mm:ss", locale=self.locale)
-
-    def listed(self, names: Iterable[str]) -> str:
-        """Return names joined as in a sentence: `a, b and c`."""
-        return format_list(list(names), locale=self.locale)
-
-
-ENGLISH = Language(ENGLISH_CODE)
 
 
 def chosen_language(cookie: str, accepted: str, usual: str = ENGLISH_CODE) -> Language:

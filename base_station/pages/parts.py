@@ -1,4 +1,4 @@
-"""What all pages are made of: text, chips, empty states, tables, charts; `style.css` has their looks.
+"""What all pages are made of: text, buttons, choices, empty states, tables; `style.css` has their looks.
 
 Everything that comes from devices or people goes through text nodes, so that it is never read as HTML.
 """
@@ -6,11 +6,8 @@ Everything that comes from devices or people goes through text nodes, so that it
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
-
-from base_station.pages.language import Language
 
 
 def text(tag: str, content: str = "", classes: str = "") -> TextElement:
@@ -52,11 +49,6 @@ def button(content: str, on_click: Callable[[], Any], classes: str = "", symbol:
         text("span", content)
     element.on("click", lambda _: on_click())
     return element
-
-
-def chip(content: str, kind: str = "") -> TextElement:
-    """Return a small mark of a state: `good`, `trouble`, `alarm`, `waiting` or nothing; its shape says it too."""
-    return text("span", content, f"chip {kind}")
 
 
 def empty(lead: str, hint: str = "", command: str = "") -> Element:
@@ -128,42 +120,3 @@ class Table:
                     else:
                         text("span", cell)
         return element
-
-
-def tabs(choices: dict[str, str], chosen: str, label: str) -> None:
-    """Lay out links that look like tabs, by address: what is open can be bookmarked and shared.
-
-    Args:
-        choices: shown text by address.
-        chosen: the address that is open.
-        label: what is chosen here, for screen readers.
-    """
-    with box("nav", "tabs", aria_label=label):
-        for href, shown in choices.items():
-            entry = link(href, shown)
-            if href == chosen:
-                entry.props["aria-current"] = "page"
-
-
-def chart(language: Language, options: dict[str, Any], label: str, *, height_px: int = 260) -> ui.echart:
-    """Return an ECharts chart in the station's colours; `frame.js` fills in those of the reader's theme.
-
-    Args:
-        language: how numbers are written.
-        options: as ECharts takes them; colours may be names of tokens, as `--saw`.
-        label: what the chart says, in a sentence, for whoever cannot see it.
-        height_px: on the screen.
-    """
-    usual: dict[str, Any] = {
-        "animation": False,
-        "backgroundColor": "transparent",
-        "textStyle": {"fontFamily": "system-ui, sans-serif", "fontSize": 13},
-        "grid": {"left": 8, "right": 16, "top": 36, "bottom": 8, "containLabel": True},
-        "aria": {"enabled": True, "label": {"description": label}},
-    }
-    element = ui.echart({**usual, **options}, renderer="svg")
-    element.classes("chart").style(f"height: {height_px}px")
-    element.props["role"] = "img"
-    element.props["aria-label"] = label
-    element.props["lang"] = language.code
-    return element
