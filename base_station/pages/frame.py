@@ -24,7 +24,8 @@ To add a page:
 The page's function runs inside the frame's `<main>`. Its further arguments come from the path (`/devices/{device_id}`)
 and from the query, as with FastAPI. What changes something asks `await visitor.may(OPERATOR)` first: the session may
 have ended since the page was opened. Everything that waits for the database goes through `run_in_threadpool`.
-Components are in `parts`, colours and sizes are tokens in `style.css`.
+Components are in `parts`, colours and sizes are tokens in `style.css`; a page's own looks and scripts lie beside it
+(`devices.css`, `devices.js`) and are asked for with `ask_for`.
 """
 
 import copy
@@ -320,7 +321,7 @@ def asset(name: str) -> str:
     return f"/assets/{name}?{digest}"
 
 
-_ASSETS = {"style.css": "text/css", "frame.js": "text/javascript", "review.js": "text/javascript"}
+_ASSETS = {".css": "text/css", ".js": "text/javascript"}
 
 
 def add_frame(app: FastAPI) -> None:
@@ -328,10 +329,11 @@ def add_frame(app: FastAPI) -> None:
 
     @app.get("/assets/{name}", include_in_schema=False)
     def file(name: str) -> Response:
-        if name not in _ASSETS:
+        kind = _ASSETS.get(Path(name).suffix)
+        if kind is None or name not in {path.name for path in _FOLDER.iterdir()}:
             return Response(status_code=404)
         kept = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response((_FOLDER / name).read_bytes(), media_type=_ASSETS[name], headers=kept)
+        return Response((_FOLDER / name).read_bytes(), media_type=kind, headers=kept)
 
     app.add_middleware(SafeHeaders)
     ui.run_with(
@@ -344,6 +346,15 @@ def add_frame(app: FastAPI) -> None:
         show_welcome_message=False,
         reconnect_timeout=RECONNECT_WITHIN_S,
     )
+
+
+def ask_for(*names: str) -> None:
+    """Let the page load files of its own: style sheets and scripts that lie beside its module."""
+    for name in names:
+        if name.endswith(".css"):
+            ui.add_head_html(f'<link rel="stylesheet" href="{asset(name)}">')
+        else:
+            ui.add_body_html(f'<script src="{asset(name)}"></script>')
 
 
 def run_script(script: str, *values: object) -> None:

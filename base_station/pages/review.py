@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from agent.alert import LogMelImage
 from agent.errors import StorageError
 from base_station import tables
-from base_station.pages.frame import Site, Visitor, asset, page
+from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.judging import HEARD, verdict_on
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
@@ -41,7 +41,7 @@ def add_review(site: Site) -> None:
 
     @page(site, "/review", mark("Review"))
     async def review(visitor: Visitor, order: str = "uncertain") -> None:
-        ui.add_body_html(f'<script src="{asset("review.js")}"></script>')
+        ask_for("review.js")
         sitting = _Sitting(site.store, visitor, order if order in _ORDERS else "uncertain")
         sitting.build()
         await visitor.live(sitting.refresh)
