@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ from base_station.export_routes import export_router
 from base_station.fieldlog_routes import fieldlog_router
 from base_station.guard import Guard, largest_body
 from base_station.inbox import LARGEST_BODY, Answer, Inbox, is_device_path, iso, problem
+from base_station.incident_log_routes import incident_log_router
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
 from base_station.ingest import Ingest
@@ -168,9 +169,13 @@ def build_api(
     _answer_errors(app)
     _add_posts(app, Ingest(incoming, store.database), now)
     _add_reads(app, store, now)
-    usual = rules or Rules()
-    trust = Verdicts(store).trust
-    app.include_router(incident_router(store, now, lambda: replace(usual, trust=trust(usual.trust))))
+    usual, verdicts = rules or Rules(), Verdicts(store)
+
+    def trusted() -> Rules:
+        return verdicts.rules(usual)
+
+    app.include_router(incident_router(store, now, trusted))
+    app.include_router(incident_log_router(store, now, trusted))
     app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
     app.include_router(fieldlog_router(store, now))

@@ -14,6 +14,8 @@ from base_station.store import AlertEvent, Store
 MOST_ALERTS = 5_000
 """In one look; who wants more asks for a shorter span."""
 _ALERTS_AN_INCIDENT = 4
+LONGEST_INCIDENT = timedelta(days=2)
+"""One that goes on for longer is shown as far as this."""
 LISTENING_WITHIN = timedelta(hours=6)
 """A device that has not called for so long may have heard nothing because it is gone."""
 
@@ -83,6 +85,26 @@ def as_heard(event: AlertEvent, known: Mapping[str, Place]) -> Heard:
         level_dbfs=event.level_dbfs,
         place=Place(event.latitude or 0.0, event.longitude or 0.0) if own else known.get(event.device_id),
     )
+
+
+def incident_around(store: Store, alert_id: str, rules: Rules) -> Incident | None:
+    """Return the incident that an alert belongs to; None if there is no such alert.
+
+    The id of an incident is that of one of its alerts, so it is found also after two incidents turned out to be one.
+    """
+    event = store.event(alert_id)
+    if event is None:
+        return None
+    since, until = event.onset.utc, event.onset.utc + timedelta(seconds=event.lasted_s)
+    alone = incidents([as_heard(event, ears(store, since).places)], {}, rules)[0]
+    found = alone
+    while True:
+        touching = incidents_between(store, since, until, rules)
+        found = next((incident for incident in touching if alert_id in incident.alert_ids), found)
+        first, last = min(since, found.first_utc), max(until, found.last_utc)
+        if (first, last) == (since, until) or last - first > LONGEST_INCIDENT:
+            return found
+        since, until = first, last
 
 
 def incidents_between(

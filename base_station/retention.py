@@ -2,7 +2,7 @@
 
 Files of journals go first, then pictures and sounds, then alerts.
 
-What a person has judged is kept: it teaches the next model.
+What a person has judged is kept, for it teaches the next model, and what people acted on, for it is their record.
 """
 
 from dataclasses import dataclass
@@ -144,5 +144,7 @@ def _drop_alerts(database: Database, before: datetime | None, most: int | None =
 def _oldest(before: datetime | None) -> Select[str]:
     """Return the query for the oldest arrivals that may go."""
     judged = select(tables.verdicts.c.seq).where(tables.verdicts.c.alert_id == tables.alerts.c.alert_id)
-    query = select(tables.alerts.c.alert_id).where(~judged.exists()).order_by(tables.alerts.c.seq).limit(_AT_A_TIME)
+    acted_on = select(tables.incident_log.c.seq).where(tables.incident_log.c.incident_id == tables.alerts.c.alert_id)
+    query = select(tables.alerts.c.alert_id).where(~judged.exists(), ~acted_on.exists())
+    query = query.order_by(tables.alerts.c.seq).limit(_AT_A_TIME)
     return query if before is None else query.where(tables.alerts.c.received_utc < before)

@@ -17,8 +17,10 @@ from base_station.config import read_config
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
 from base_station.lookout import lookout
+from base_station.roll import RollCall
 from base_station.settings import Settings, page_url
 from base_station.store import Store
+from base_station.tiles import open_tiles
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,10 @@ def serve(
 
     Raises:
         ConfigError: the database or the station's key cannot be used, or other machines could reach a station that
-            has no operator with a password.
+            has no operator with a password, or the file of the map's tiles is none.
     """
     told = read_config(settings.data)
+    tiles = None if told.page.tiles is None else open_tiles(settings.data / told.page.tiles)
     with contextlib.closing(Store(settings.database_url)) as store:
         keys = open_ring(settings.key_file, make=not store.any_device())
         if settings.tls:
@@ -57,7 +60,17 @@ def serve(
             from base_station.pages.frame import Site
             from base_station.pages.site_map import add_pages
 
-            add_pages(app, Site(store=store, accounts=accounts, keys=keys, settings=settings, told=told, now=now))
+            site = Site(
+                store=store,
+                accounts=accounts,
+                keys=keys,
+                settings=settings,
+                told=told,
+                roll=RollCall(store),
+                tiles=tiles,
+                now=now,
+            )
+            add_pages(app, site)
         for name in ("uvicorn", "nicegui"):
             logging.getLogger(name).setLevel(logging.WARNING)
         certificate = server_file(settings.tls_folder) if settings.tls else None

@@ -4,8 +4,9 @@
 order of arrival) with its `revisions` (append-only), `blobs` (pictures and sounds, apart from rows that lists read),
 `heartbeats` (a short history) and `hours` (a longer, thinner one), `tallies` (how many alerts there are), `nonces`
 (challenges that wait), `leases` (which process does what only one may do), `conditions` (what was wrong with devices),
-`deliveries` (what people were told), `verdicts` (what they said), `field_events` and `journal_files` (journals brought
-home), `audit` (who changed what), `people`, `sessions`, `attempts` and `tokens` (who may read and judge).
+`deliveries` (what people were told), `verdicts` (what they said), `incident_log` (what they did about incidents),
+`field_events` and `journal_files` (journals brought home), `audit` (who changed what), `people`, `sessions`, `attempts`
+and `tokens` (who may read and judge).
 """
 
 from datetime import UTC, datetime
@@ -229,6 +230,20 @@ verdicts = Table(
     Column("note", String(500), nullable=False),
     Column("at_utc", Utc, nullable=False),
     Index("verdicts_by_alert", "alert_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+incident_log = Table(
+    "incident_log",
+    metadata,
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
+    Column("incident_id", String(36), ForeignKey("alerts.alert_id"), nullable=False),
+    Column("at_utc", Utc, nullable=False),
+    Column("who", String(63), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("assignee", String(63), nullable=False),
+    Column("note", String(500), nullable=False),
+    Index("incident_log_by_incident", "incident_id", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -1,11 +1,12 @@
 """What people said of alerts, in the database: each saying is kept, the latest of each alert counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Select, func, insert, select
 
 from base_station import tables
+from base_station.incidents import Rules
 from base_station.precision import FALSE, TRUE, Judged, at_random, by_uncertainty
 from base_station.store import Store
 
@@ -108,6 +109,10 @@ class Verdicts:
             found = {row[0]: row[1] for row in connection.execute(_random_verdicts())}
         right, wrong = found.get(TRUE, 0), found.get(FALSE, 0)
         return (right + 10.0 * usual) / (right + wrong + 10.0)
+
+    def rules(self, usual: Rules) -> Rules:
+        """Return when alerts are one incident, with devices trusted as far as verdicts say."""
+        return replace(usual, trust=self.trust(usual.trust))
 
 
 def _waiting() -> Select[str]:

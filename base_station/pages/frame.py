@@ -56,8 +56,10 @@ from base_station.keys import KeyRing
 from base_station.pages.headers import SafeHeaders
 from base_station.pages.language import LANGUAGES, Language, chosen_language, mark
 from base_station.pages.parts import box, icon, link, selection, text
+from base_station.roll import RollCall
 from base_station.settings import Settings
 from base_station.store import Store
+from base_station.tiles import Tiles
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,10 @@ class Site:
     keys: KeyRing
     settings: Settings
     told: StationConfig
+    roll: RollCall
+    """All devices, for whoever looks."""
+    tiles: Tiles | None
+    """Of the map; None draws a grid."""
     now: Callable[[], datetime]
     """Station time, UTC."""
 

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
 from base_station.pages.login import add_login
+from base_station.pages.map import add_map
 from base_station.pages.review import add_review
 
 
@@ -13,4 +14,5 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_login(app, site)
     add_live(site)
     add_review(site)
+    add_map(app, site)
     add_frame(app)
