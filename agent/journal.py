@@ -62,6 +62,8 @@ _UNKNOWN_BOOT = "unknown-boot"
 _UNSEALED = b'{"schema":1,'
 """How a segment begins whose lines have no checksum."""
 _SEAL_BYTES = 19
+_MOST_TOLD = 20  # damaged places that a reading names one by one
+_LONGEST_DAMAGE = 200
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -458,6 +460,8 @@ class Reading(Iterator[Line]):
         """Lines that were torn or damaged, so far."""
         self.unreadable = 0
         """Files that ended early, could not be opened, or are of a later schema, so far."""
+        self.damage: list[str] = []
+        """Where that was, and what: the first of `journal-00000003.jsonl.gz:17: its checksum is another`."""
         self._lines = self._read(segments(folder))
 
     def __next__(self) -> Line:
@@ -468,14 +472,21 @@ class Reading(Iterator[Line]):
         for number, path in files:
             try:
                 with _opened(path) as file:
-                    yield from self._read_segment(number, file)
-            except (OSError, EOFError, zlib.error):  # a compressed file that was cut raises any of these
+                    yield from self._read_segment(number, path.name, file)
+            except (OSError, EOFError, zlib.error) as error:  # a compressed file that was cut raises any of these
                 self.unreadable += 1
+                self._tell(f"{path.name}: cannot be read to its end: {error}")
 
-    def _read_segment(self, number: int, file: BinaryIO) -> Iterator[Line]:
+    def _tell(self, damage: str) -> None:
+        if len(self.damage) < _MOST_TOLD:
+            self.damage.append(damage)
+
+    def _read_segment(self, number: int, name: str, file: BinaryIO) -> Iterator[Line]:
         segment: Segment | None = None
         is_sealed = True
+        line_number = 0
         while raw := file.readline(_LARGEST_LINE_BYTES):
+            line_number += 1
             try:
                 if segment is None:
                     is_sealed = not raw.startswith(_UNSEALED)
@@ -484,9 +495,11 @@ class Reading(Iterator[Line]):
                 yield _parse_line(segment, raw, is_sealed=is_sealed)
             except _LaterSchemaError:
                 self.unreadable += 1
+                self._tell(f"{name}: was written by a later version of this software")
                 return
-            except (FieldError, ValueError, RecursionError):
+            except (FieldError, ValueError, RecursionError) as error:
                 self.skipped += 1
+                self._tell(f"{name}:{line_number}: {str(error)[:_LONGEST_DAMAGE]}")
                 segment = segment or _headless(number)
 
 

@@ -42,6 +42,8 @@ class Imported:
     windows: int = 0
     damaged: int = 0
     """Lines that could not be read."""
+    damage: tuple[str, ...] = ()
+    """Where the first of them are, and what is wrong: `journal-00000003.jsonl:17: ...`."""
     segments: int = 0
     """Files of the journal, which are kept whole."""
     new_segments: int = 0
@@ -114,7 +116,7 @@ def import_journal(store: Store, folder: Path, now_utc: datetime) -> Imported:
     devices = card.devices
     device_id = next(iter(devices)) if len(devices) == 1 else ""
     if problem := _problem(store, devices):
-        return Imported(folder=folder, device_id=device_id, problem=problem, damaged=card.damaged)
+        return Imported(folder=folder, device_id=device_id, problem=problem, damaged=card.damaged, damage=card.damage)
     _add_station_pairs(store, device_id, card.pairs)
     rows = [_row(line, device_id, card.pairs, now_utc) for line in card.events]
     new = _insert(store, rows)
@@ -129,6 +131,7 @@ def import_journal(store: Store, folder: Path, now_utc: datetime) -> Imported:
         minutes=card.minutes,
         windows=card.windows,
         damaged=card.damaged,
+        damage=card.damage,
         segments=segments,
         new_segments=new_segments,
         undated=sum(row["dated"] == NONE for row in rows),
@@ -150,6 +153,7 @@ class _Card:
     minutes: int = 0
     windows: int = 0
     damaged: int = 0
+    damage: tuple[str, ...] = ()
 
 
 def _read(folder: Path) -> _Card:
@@ -163,7 +167,7 @@ def _read(folder: Path) -> _Card:
         card.windows += len(line.windows)
         if line.kind == "event":
             card.events.append(line)
-    card.damaged = reading.skipped
+    card.damaged, card.damage = reading.skipped, tuple(reading.damage)
     return card
 
 

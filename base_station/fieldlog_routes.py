@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from agent.errors import FieldError
 from agent.journal import SEGMENT_NAME
-from base_station import shelf
+from base_station import cards, shelf
 from base_station.accounts import Who
 from base_station.fieldlog import Imported, field_events, import_journal
 from base_station.guard import WHO
@@ -61,11 +62,25 @@ class ImportedOut(BaseModel):
     segments: int = Field(description="Files, which are kept whole.")
     new_segments: int = Field(description="Files that were not here before, or are longer now.")
     damaged: int = Field(description="Lines that could not be read.")
+    damage: list[str] = Field(description="Where the first of them are: file, line, and what is wrong.")
     undated: int = Field(description="Events of which nobody knows when they were.")
     alerts: int
     never_arrived: int = Field(description="Alerts that are not here.")
     first_utc: str | None
     last_utc: str | None
+
+
+class ArrivedOut(ImportedOut):
+    """What one journal of an archive brought."""
+
+    folder: str = Field(description="Where it was in the archive.")
+    problem: str = Field(description="Why nothing was taken; empty if it was.")
+
+
+class ArchiveOut(BaseModel):
+    """What an archive brought, a journal at a time."""
+
+    journals: list[ArrivedOut]
 
 
 class SegmentOut(BaseModel):
@@ -138,44 +153,70 @@ def _add_upload(router: APIRouter, store: Store, now: Callable[[], datetime]) ->
                 _write(each, Path(folder))
             result = import_journal(store, Path(folder), now())
         if result.problem:
-            raise _wrong(result.problem)
-        who: Who | None = request.scope.get(WHO)
-        note = audit_row(
-            who.name if who else "this machine",
-            "journal_taken",
-            result.device_id,
-            now(),
-            events=result.events,
-            new=result.new,
-            segments=result.segments,
-        )
-        with store.database.write() as connection:
-            connection.execute(note)
-        return _imported(result)
+            raise _wrong("files", result.problem)
+        _note(store, result, request, now())
+        return ImportedOut(**_fields(result))
+
+    @router.post(
+        "/v1/journals/archive",
+        status_code=201,
+        summary="Bring in the journals of one or many devices, packed in a .zip or .tar",
+        description="What is no journal in it is passed over. Twice changes nothing.",
+        responses=CHANGING,
+    )
+    def upload_archive(archive: Annotated[UploadFile, File()], request: Request) -> ArchiveOut:
+        with tempfile.TemporaryDirectory(prefix="curupira-upload-") as folder:
+            try:
+                found = cards.unpack(archive.file, Path(folder))
+            except FieldError as error:
+                raise _wrong("archive", error.problem) from error
+            results = [(one.name, import_journal(store, one.folder, now())) for one in found]
+        for _, result in results:
+            if not result.problem:
+                _note(store, result, request, now())
+        journals = [ArrivedOut(**_fields(result), folder=name, problem=result.problem) for name, result in results]
+        return ArchiveOut(journals=journals)
+
+
+def _note(store: Store, result: Imported, request: Request, now_utc: datetime) -> None:
+    """Write down who brought a journal in."""
+    who: Who | None = request.scope.get(WHO)
+    note = audit_row(
+        who.name if who else "this machine",
+        "journal_taken",
+        result.device_id,
+        now_utc,
+        events=result.events,
+        new=result.new,
+        segments=result.segments,
+    )
+    with store.database.write() as connection:
+        connection.execute(note)
 
 
 def _write(each: UploadFile, folder: Path) -> None:
     """Write one uploaded file under its own name and nowhere else: a browser may send a path, a thief any path."""
     name = (each.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
     if not SEGMENT_NAME.fullmatch(name):
-        raise _wrong(f"{name[:60]!r} is no file of a journal, expected journal-NNNNNNNN.jsonl or .jsonl.gz")
+        raise _wrong("files", f"{name[:60]!r} is no file of a journal, expected journal-NNNNNNNN.jsonl or .jsonl.gz")
     try:
         with (folder / name).open("xb") as target:
             while piece := each.file.read(_PIECE_BYTES):
                 target.write(piece)
     except FileExistsError as error:
-        raise _wrong(f"{name} is there twice; send the journal of each device by itself") from error
+        raise _wrong("files", f"{name} is there twice; send the journal of each device by itself") from error
 
 
-def _wrong(detail: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("body", "files"), "msg": detail}])
+def _wrong(field: str, detail: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("body", field), "msg": detail}])
 
 
-def _imported(result: Imported) -> ImportedOut:
+def _fields(result: Imported) -> dict[str, Any]:
     fields: dict[str, Any] = {name: getattr(result, name) for name in ImportedOut.model_fields}
     for name in ("first_utc", "last_utc"):
         fields[name] = None if fields[name] is None else iso(fields[name])
-    return ImportedOut(**fields)
+    fields["damage"] = list(result.damage)
+    return fields
 
 
 def _add_segments(router: APIRouter, store: Store) -> None:

@@ -28,7 +28,7 @@ CSRF_HEADER = "X-Curupira-CSRF"
 LARGEST_BODY_BYTES = 64 * 1024
 LARGEST_UPLOAD_BYTES = 80 * 1024 * 1024
 """Of a whole journal, as a card brings it home."""
-UPLOADS = (("POST", "/v1/journals"),)
+UPLOADS = (("POST", "/v1/journals"), ("POST", "/v1/journals/archive"))
 """What may be as large as an upload: methods and paths."""
 WHO = "curupira_who"
 """Under this name the scope of a request says who asks; None while everybody may."""

@@ -34,6 +34,8 @@ def _import(options: argparse.Namespace) -> int:
         results = [import_journal(store, folder, datetime.now(UTC)) for folder in folders]
     for result in results:
         print(_line(result))
+        for damage in result.damage:
+            print(f"  {damage}")
     return NO if any(result.problem for result in results) else DONE
 
 

@@ -6,6 +6,7 @@ from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
 from base_station.pages.login import add_login
 from base_station.pages.map import add_map
+from base_station.pages.logs import add_logs
 from base_station.pages.review import add_review
 
 
@@ -15,4 +16,5 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_live(site)
     add_review(site)
     add_map(app, site)
+    add_logs(site)
     add_frame(app)

@@ -1,0 +1,59 @@
+"""Field logs in a real browser: a phone's journal is dropped, and what it brought is seen."""
+
+import pytest
+
+from tests.base_station.pages.conftest import PHONE
+from tests.base_station.test_cards import pack
+from tests.base_station.test_fieldlog import Phone, write
+from tests.base_station.test_shelf import listen
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+DROP = """([files]) => {
+  const transfer = new DataTransfer();
+  for (const [name, text] of files) transfer.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name));
+  document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
+def drop(page, *files):
+    """Drop (name, bytes) pairs onto the page, as a hand would."""
+    import base64
+
+    page.evaluate(DROP, [[[name, base64.b64encode(content).decode()] for name, content in files]])
+
+
+def test_journals_that_are_dropped_or_chosen_are_listed_and_strangers_and_damage_are_named(
+    start_station, visit, looked_at, tmp_path
+):
+    station = start_station()
+    looked_at(station.url, "/logs", "logs-empty", lambda page: page.get_by_text("No field log yet.").wait_for())
+    station.add_device("ipe-07")
+    folder = listen(tmp_path / "heard", Phone())
+    (path,) = folder.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"-50", b"-51")
+    tab = visit(station.url, "/logs")
+    drop(tab.page, (path.name, b"".join(lines)), ("photo.jpg", b"x"))
+    tab.says("1 file is new.")
+    tab.says("1 line is damaged and was passed over:")
+    tab.says(f"{path.name}:3: line: is damaged: its checksum is another")
+    tab.page.locator("tbody").get_by_text("ipe-07").wait_for()
+
+    write(tmp_path / "alerts", Phone())
+    write(tmp_path / "stranger", Phone(), device_id="nobody")
+    files = [(f"{at.parent.name}/{at.name}", at.read_bytes()) for at in sorted(tmp_path.glob("[as]*/journal-*"))]
+    packed = {"name": "card.zip", "mimeType": "application/zip", "buffer": pack("zip", files)}
+    tab.page.locator(".drop input[type=file]").first.set_input_files([packed])
+    tab.says("2 alerts never arrived here.")
+    tab.says("this station does not know")
+    assert tab.page.locator("tbody .missing").inner_text() == "2"
+    tab.assert_well()
+    tab.page.set_viewport_size({"width": PHONE, "height": 844})
+    tab.assert_well()
+
+    drop(tab.page, ("photo.jpg", b"x"))
+    tab.says("No journal is among these files")
+    drop(tab.page, ("card.zip", b"no archive"))
+    tab.says("is damaged or encrypted, pack it again")
+    looked_at(station.url, "/logs", "logs", lambda page: page.locator("tbody").get_by_text("ipe-07").wait_for())
