@@ -64,7 +64,7 @@ class _Shelf:
         self._nothing = empty(
             say("No field log yet."),
             say("On the phone, it is the folder journal below its storage folder. Over USB, this copies all of them:"),
-            "python -m deploy fleet pull-journals DIR",
+            "python -m deploy fleet pull-journals fleet.yaml --out DIR",
         )
         self._more = button(say("Show more"), self._show_more, "older")
 
