@@ -5,8 +5,8 @@ from fastapi import FastAPI
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
 from base_station.pages.login import add_login
-from base_station.pages.map import add_map
 from base_station.pages.logs import add_logs
+from base_station.pages.map import add_map
 from base_station.pages.review import add_review
 
 
