@@ -1,5 +1,7 @@
 """Field logs in a real browser: a phone's journal is dropped, and what it brought is seen."""
 
+import base64
+
 import pytest
 
 from tests.base_station.pages.conftest import PHONE
@@ -10,16 +12,16 @@ from tests.base_station.test_shelf import listen
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 DROP = """([files]) => {
-  const transfer = new DataTransfer();
-  for (const [name, text] of files) transfer.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name));
-  document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  const dataTransfer = new DataTransfer();
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  for (const [name, text] of files) dataTransfer.items.add(new File([bytes(text)], name));
+  const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+  document.querySelector(".drop").dispatchEvent(event);
 }"""
 
 
 def drop(page, *files):
     """Drop (name, bytes) pairs onto the page, as a hand would."""
-    import base64
-
     page.evaluate(DROP, [[[name, base64.b64encode(content).decode()] for name, content in files]])
 
 
