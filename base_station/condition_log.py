@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from base_station import tables
 from base_station.database import Database
@@ -15,6 +15,8 @@ from base_station.store import KnownBeats, Store
 
 _T = TypeVar("_T")
 
+_TOGETHER = "link"
+"""The condition that is about several devices."""
 HOURS_KEPT = timedelta(days=30)
 _AT_A_TIME = 500
 """Rows in one transaction."""
@@ -112,6 +114,21 @@ class ConditionLog:
         with self._database.read() as connection:
             return [_spell(row) for row in connection.execute(query)]
 
+    def touching(self, device_id: str, since: datetime, limit: int) -> list[Spell]:
+        """Return a device's conditions that held at some time since then, the latest begun first.
+
+        Those of several devices at once are among them, whichever of the devices they are kept under.
+        """
+        table = tables.conditions
+        lasting = or_(table.c.end_utc.is_(None), table.c.end_utc >= since)
+        newest = select(table).where(lasting).order_by(table.c.seq.desc()).limit(limit)
+        alone = newest.where(table.c.subject == device_id)
+        together = newest.where(table.c.name == _TOGETHER, table.c.devices.contains(f'"{device_id}"', autoescape=True))
+        with self._database.read() as connection:
+            rows = [*connection.execute(alone), *connection.execute(together)]
+        spells = {row.seq: _spell(row) for row in rows}
+        return [spells[seq] for seq in sorted(spells, reverse=True)]
+
     def record(self, made: Changes, now_utc: datetime) -> None:
         """Write down what changed, in small transactions: devices wait for their receipts meanwhile."""
         table = tables.conditions
@@ -177,7 +194,8 @@ def _compared(connection: Connection, hour: datetime) -> Mapping[str, Sequence[H
     days = range(HOURS_KEPT.days)
     begins = [hour - timedelta(days=day, hours=back) for day in days for back in (1, 2)]
     found: dict[str, list[Hour]] = {}
-    for row in connection.execute(select(table).where(table.c.begin_utc.in_(begins))):
+    columns = table.c.device_id, table.c.begin_utc, table.c.n_beats, table.c.level_sum
+    for row in connection.execute(select(*columns).where(table.c.begin_utc.in_(begins))):
         level = row.level_sum / row.n_beats
         found.setdefault(row.device_id, []).append(Hour(begin_utc=row.begin_utc, level_dbfs=level, n_beats=row.n_beats))
     return found

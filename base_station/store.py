@@ -28,11 +28,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from agent.alert import Alert, Heartbeat, LogMelImage
-from base_station import tables
+from base_station import hours, tables
 from base_station.database import Database
 
 LARGEST_PAGE = 500
@@ -266,6 +265,20 @@ class Store:
             rows = connection.execute(query).all()
         return [_device(row, known) for row in rows]
 
+    def devices_where(
+        self,
+        which: ColumnElement[bool],
+        order: Sequence[ColumnElement[Any]],
+        key: ColumnElement[Any],
+        limit: int,
+        known: "KnownBeats | None" = None,
+    ) -> list[tuple[Device, Any]]:
+        """Return some devices in an order, each with the value that it has of `key` (`fleet` says which and why)."""
+        query = _joined_devices().add_columns(key.label("sort_key")).where(which).order_by(*order).limit(limit)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [(_device(row, known), row.sort_key) for row in rows]
+
     # what devices send
 
     def keep_alert(self, contact: Contact, alert: Alert, body: bytes, onset: Onset) -> Kept:
@@ -339,6 +352,8 @@ class Store:
             "model_since_utc": since,
             "latitude": heartbeat.position.latitude if heartbeat.position else None,
             "longitude": heartbeat.position.longitude if heartbeat.position else None,
+            "battery_percent": heartbeat.battery.percent if heartbeat.battery else None,
+            "temperature_c": heartbeat.battery.temperature_c if heartbeat.battery else None,
         }
         with self._write() as connection:
             if not _advance(connection, contact, latest):
@@ -346,30 +361,10 @@ class Store:
             connection.execute(
                 insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
             )
-            self._count_hour(connection, contact, heartbeat)
+            hours.count(connection, contact.device_id, contact.at_utc, heartbeat, is_sqlite=self.database.is_sqlite)
             if contact.counter % _TIDY_EVERY == 0:
                 _bound_heartbeats(connection, contact.device_id)
         return Kept.NEW
-
-    def _count_hour(self, connection: Connection, contact: Contact, heartbeat: Heartbeat) -> None:
-        """Add to the thin history of what a device hears in each hour."""
-        hours = tables.hours
-        upsert = sqlite.insert if self.database.is_sqlite else postgresql.insert
-        one = upsert(hours).values(
-            device_id=contact.device_id,
-            begin_utc=contact.at_utc.replace(minute=0, second=0, microsecond=0),
-            n_beats=1,
-            level_sum=heartbeat.level_dbfs,
-        )
-        connection.execute(
-            one.on_conflict_do_update(
-                index_elements=[hours.c.device_id, hours.c.begin_utc],
-                set_={
-                    "n_beats": hours.c.n_beats + 1,
-                    "level_sum": hours.c.level_sum + heartbeat.level_dbfs,
-                },
-            )
-        )
 
     def digests(self, device_id: str, alert_ids: Collection[str]) -> dict[tuple[str, int], bytes]:
         """Return the SHA-256 of every revision of these alerts that this device sent and that is on disk.

@@ -83,6 +83,8 @@ contacts = Table(
     Column("model_since_utc", Utc),
     Column("latitude", Float),
     Column("longitude", Float),
+    Column("battery_percent", Float),
+    Column("temperature_c", Float),
 )
 
 SEQ = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself there
@@ -171,6 +173,16 @@ hours = Table(
     Column("begin_utc", Utc, primary_key=True),
     Column("n_beats", Integer, nullable=False),
     Column("level_sum", Float, nullable=False),
+    Column("first_utc", Utc),
+    Column("last_utc", Utc),
+    Column("started_utc", Utc),
+    Column("restarted_utc", Utc),
+    Column("start_reason", String(32)),
+    Column("heard_sum", Float),
+    Column("paused_s", Float),
+    Column("percent_sum", Float),
+    Column("n_percent", Integer),
+    Column("most_c", Float),
     Index("hours_by_time", "begin_utc"),
 )
 
@@ -196,6 +208,8 @@ conditions = Table(
     Column("detail", String(300), nullable=False),
     Column("devices", Text, nullable=False),
     Index("conditions_by_end", "end_utc"),
+    Index("conditions_by_subject", "subject", "seq"),
+    Index("conditions_by_name", "name", "end_utc"),
     sqlite_autoincrement=True,
 )
 
