@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     ColumnElement,
-    Select,
     Subquery,
     and_,
     case,
@@ -31,7 +30,7 @@ from base_station.store import Device, KnownBeats, Store
 AT_A_TIME = 50
 LONGEST_SEARCH = 80
 SILENT = ("late", "link")
-UNHEARING = (*SILENT, "deaf")
+UNHEARING = (*SILENT, "deaf", "faulty")
 """A device with one of these hears nothing, or nobody would know."""
 
 ADMITTED = ""
@@ -202,7 +201,7 @@ def holding(database: Database, device_ids: Sequence[str]) -> Mapping[str, tuple
 
 
 def _held(database: Database) -> Subquery:
-    """Return the query for (device_id, name) of every condition that holds, one row for each device that it is about."""
+    """Return the query for (device_id, name) of all conditions that hold, a row for each device in them."""
     table = tables.conditions
     alone = select(table.c.subject.label("device_id"), table.c.name.label("name")).where(table.c.end_utc.is_(None))
     if database.is_sqlite:

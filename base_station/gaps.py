@@ -3,9 +3,10 @@
 Pure functions of its hours and conditions; `gaps_of` reads both.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from base_station import hours
 from base_station.condition_log import ConditionLog, Spell
@@ -16,8 +17,8 @@ from base_station.words import LONGEST_BEAT_S, SILENT_AFTER_S, SILENT_BEATS
 REASONS = ("off", "link", "station", "unknown", "silent", "deaf", "model", "disk", "paused")
 """`off`: it had been started anew when it called again. `link`: it had run on, or several devices vanished with it.
 `station`: no device called. `unknown`: it called again and nothing tells. `silent`: it has not called again yet.
-`deaf`: its microphone gave nothing. `model`: it could recognise nothing. `disk`: it could keep nothing. `paused`: it let
-the microphone go to save power."""
+`deaf`: its microphone gave nothing. `model`: it could recognise nothing. `disk`: it could keep nothing. `paused`: it
+let the microphone go to save power."""
 
 MOST_GAPS = 200
 _MOST_SPELLS = 500
@@ -171,7 +172,7 @@ def troubles(spells: Sequence[Spell]) -> list[Gap]:
 def pauses(past: Sequence[DeviceHour]) -> list[Gap]:
     """Return the times in which a device let its microphone go to save power, neighbouring hours as one."""
     found: list[Gap] = []
-    for before, hour in zip(past, past[1:], strict=False):
+    for before, hour in itertools.pairwise(past):
         paused_s, whole_s = _paused_s(before, hour), (hour.ends_utc - before.ends_utc).total_seconds()
         if paused_s < _PAUSED_SHARE * whole_s or whole_s <= 0:
             continue

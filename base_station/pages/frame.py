@@ -94,6 +94,7 @@ class Target:
 NAVIGATION = (
     Target(path="/", icon="hearing", title=mark("Now")),
     Target(path="/review", icon="fact_check", title=mark("Review")),
+    Target(path="/devices", icon="sensors", title=mark("Devices")),
     Target(path="/logs", icon="sd_card", title=mark("Field logs")),
 )
 

@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from base_station.pages.devices import add_devices
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
 from base_station.pages.login import add_login
@@ -17,4 +18,5 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_review(site)
     add_map(app, site)
     add_logs(site)
+    add_devices(site)
     add_frame(app)
