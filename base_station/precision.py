@@ -7,10 +7,9 @@ they were doubtful are wrong more often, and are counted apart.
 import bisect
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 TRUE, FALSE, UNSURE = "true", "false", "unsure"
 VERDICTS = (TRUE, FALSE, UNSURE)
@@ -25,15 +24,11 @@ _PRIOR = 4.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """One alert and its latest verdict."""
+    """What the latest verdict on an alert says of alerts like it."""
 
-    alert_id: str
-    device_id: str
     label: str
     score: float
-    onset_utc: datetime
     verdict: str
-    chosen: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,29 +59,26 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return (0.0 if right == 0 else max(0.0, centre - half)), (1.0 if right == total else min(1.0, centre + half))
 
 
-KEYS: Mapping[str, Callable[[Judged], str]] = {
-    "label": lambda judged: judged.label,
-    "device": lambda judged: judged.device_id,
-    "month": lambda judged: f"{judged.onset_utc:%Y-%m}",
-}
+def precisions(counts: Iterable[tuple[str, str, int]]) -> list[Precision]:
+    """Return how often alerts were right, sorted by their key.
 
-
-def precision(judged: Sequence[Judged], by: str) -> list[Precision]:
-    """Return how often alerts were right, by `label`, `device` or `month`, sorted by it."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for each in judged:
-        groups[KEYS[by](each)].append(each.verdict)
+    Args:
+        counts: key (a label, a device, a month), verdict, and how many alerts of that key have it.
+    """
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for key, verdict, count in counts:
+        groups[key][verdict] += count
     return [_precision(key, groups[key]) for key in sorted(groups)]
 
 
-def _precision(key: str, verdicts: Sequence[str]) -> Precision:
-    right, wrong = verdicts.count(TRUE), verdicts.count(FALSE)
+def _precision(key: str, verdicts: Counter[str]) -> Precision:
+    right, wrong = verdicts[TRUE], verdicts[FALSE]
     low, high = wilson(right, right + wrong)
     return Precision(
         key=key,
         right=right,
         wrong=wrong,
-        unsure=len(verdicts) - right - wrong,
+        unsure=verdicts.total() - right - wrong,
         share=right / (right + wrong) if right + wrong else None,
         low=low,
         high=high,

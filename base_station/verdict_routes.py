@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from base_station.accounts import Who
 from base_station.guard import WHO
 from base_station.inbox import iso
-from base_station.precision import precision
 from base_station.problems import READING, problem_answers
 from base_station.store import Store
 from base_station.verdicts import Verdict, Verdicts
@@ -100,8 +99,8 @@ def verdict_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
             Query(description="`random` speaks for all alerts; `all` has those that were chosen because of doubt."),
         ] = "random",
     ) -> PrecisionsOut:
-        judged = [each for each in verdicts.judged() if chosen == "all" or each.chosen == "random"]
-        return PrecisionsOut(precision=[PrecisionOut(**asdict(each)) for each in precision(judged, by)])
+        found = verdicts.precision(by, None if chosen == "all" else chosen)
+        return PrecisionsOut(precision=[PrecisionOut(**asdict(each)) for each in found])
 
     return router
 

@@ -1,13 +1,14 @@
 """What people said of alerts, in the database: each saying is kept, the latest of each alert counts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import ColumnElement, Select, String, cast, func, insert, select
 
 from base_station import tables
 from base_station.incidents import Rules
-from base_station.precision import FALSE, TRUE, Judged, at_random, by_uncertainty
+from base_station.precision import FALSE, TRUE, Judged, Precision, at_random, by_uncertainty, precisions
 from base_station.store import Store
 
 MOST_WAITING = 2_000
@@ -72,22 +73,31 @@ class Verdicts:
                 for row in connection.execute(query)
             ]
 
-    def judged(self, most: int = MOST_JUDGED) -> list[Judged]:
-        """Return the alerts that were judged last, drills left out: they are no news of the model."""
-        verdicts = {verdict.alert_id: verdict for verdict in self.latest(most)}
-        return [
-            Judged(
-                alert_id=event.alert_id,
-                device_id=event.device_id,
-                label=event.label,
-                score=event.score,
-                onset_utc=event.onset.utc,
-                verdict=verdicts[event.alert_id].verdict,
-                chosen=verdicts[event.alert_id].chosen,
-            )
-            for event in self._store.events_of(list(verdicts))
-            if not event.drill
-        ]
+    def judged_of(self, alert_ids: Sequence[str]) -> set[str]:
+        """Return those of some alerts of which anything was said."""
+        table = tables.verdicts.c
+        with self._database.read() as connection:
+            return set(connection.execute(select(table.alert_id).where(table.alert_id.in_(alert_ids))).scalars())
+
+    def newest(self, most: int) -> list[Verdict]:
+        """Return the last sayings, the latest first, also those that others have replaced since."""
+        table = tables.verdicts
+        with self._database.read() as connection:
+            return [
+                Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__})
+                for row in connection.execute(select(table).order_by(table.c.seq.desc()).limit(most))
+            ]
+
+    def precision(self, by: str, chosen: str | None = None) -> list[Precision]:
+        """Return how often alerts were right, drills left out: they are no news of the model.
+
+        Args:
+            by: `label`, `device` or `month`.
+            chosen: only alerts that came before their judges in this way; None for all.
+        """
+        query = _counted(by).where(tables.verdicts.c.chosen == chosen) if chosen else _counted(by)
+        with self._database.read() as connection:
+            return precisions((row[0], row[1], row[2]) for row in connection.execute(query))
 
     def queue(self, order: str, limit: int, seed: str) -> list[str]:
         """Return ids of alerts that want a verdict.
@@ -101,7 +111,8 @@ class Verdicts:
             if order == "random":
                 return at_random(list(connection.execute(_waiting()).scalars()), seed)[:limit]
             waiting = [(row[0], row[1], row[2]) for row in connection.execute(_scored())]
-        return by_uncertainty(waiting, self.judged(MOST_KNOWN))[:limit]
+            known = [Judged(label=row[0], score=row[1], verdict=row[2]) for row in connection.execute(_known())]
+        return by_uncertainty(waiting, known)[:limit]
 
     def trust(self, usual: float) -> float:
         """Return how often alerts that were chosen at random were right; the usual figure while few were judged."""
@@ -135,13 +146,37 @@ def _scored() -> Select[str, str, float]:
     )
 
 
-def _random_verdicts() -> Select[str, int]:
-    """Return the query that counts what was said of alerts that were chosen at random, drills left out."""
+def _counts() -> ColumnElement[bool]:
+    """Return the condition that a verdict is the one that counts, and its alert no drill."""
     table, later = tables.verdicts, tables.verdicts.alias()
     said_later = select(later.c.seq).where(later.c.alert_id == table.c.alert_id, later.c.seq > table.c.seq)
+    return ~said_later.exists() & tables.alerts.c.drill.is_(False)
+
+
+def _known() -> Select[str, float, str]:
+    """Return the query for label, score and verdict of what was judged last."""
+    table, alerts, revisions = tables.verdicts.c, tables.alerts.c, tables.revisions.c
+    score = select(func.max(revisions.score)).where(revisions.alert_id == alerts.alert_id).scalar_subquery()
+    query = select(alerts.label, score, table.verdict).join(tables.alerts, alerts.alert_id == table.alert_id)
+    return query.where(_counts()).order_by(table.seq.desc()).limit(MOST_KNOWN)
+
+
+def _counted(by: str) -> Select[str, str, int]:
+    """Return the query that counts verdicts by a key."""
+    alerts, table, revisions = tables.alerts.c, tables.verdicts.c, tables.revisions.c
+    first = select(revisions.onset_utc).where(revisions.alert_id == alerts.alert_id).order_by(revisions.revision)
+    month = func.substr(cast(first.limit(1).scalar_subquery(), String), 1, 7)  # 2026-11
+    key = {"label": alerts.label, "device": alerts.device_id, "month": month}[by]
+    query = select(key, table.verdict, func.count()).join(tables.alerts, alerts.alert_id == table.alert_id)
+    return query.where(_counts()).group_by(key, table.verdict)
+
+
+def _random_verdicts() -> Select[str, int]:
+    """Return the query that counts what was said of alerts that were chosen at random, drills left out."""
+    table = tables.verdicts
     return (
         select(table.c.verdict, func.count())
         .join(tables.alerts, tables.alerts.c.alert_id == table.c.alert_id)
-        .where(table.c.chosen == "random", ~said_later.exists(), tables.alerts.c.drill.is_(False))
+        .where(table.c.chosen == "random", _counts())
         .group_by(table.c.verdict)
     )

@@ -36,6 +36,7 @@ from tests.base_station import postgres
 from tests.base_station.conftest import make_alert, make_heartbeat
 
 CLIENTS = 8
+PAGES = ("/", "/review")
 
 
 @dataclass
@@ -277,56 +278,100 @@ def lists(made: Bench, n_alerts: int) -> Iterator[str]:
         yield f"  {title}: median {statistics.median(times) * 1000:.1f} ms, longest {max(times) * 1000:.1f} ms"
 
 
+def pages(made: Bench) -> Iterator[str]:
+    """Yield how long pages take until the browser has all that is seen first."""
+    client = Client(made.ports[0])
+    for path in PAGES:
+        client.get(path)
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            client.get(path)
+            times.append(time.monotonic() - began)
+        yield f"  page {path}: median {statistics.median(times) * 1000:.0f} ms, longest {max(times) * 1000:.0f} ms"
+
+
+Case = tuple[str, Callable[[], str | None], int]
+
+
+def alert_figures(root: Path, cases: Sequence[Case], options: argparse.Namespace) -> None:
+    """Print how many alerts a second each database takes."""
+    for name, where, processes in cases:
+        slug = name.split(",")[0].lower() + str(processes)
+        with bench(root, f"alerts-{slug}", where(), 100, processes) as made:
+            for title, log_mel in (("alerts", False), ("alerts with pictures", True)):
+                rate, times, errors = flat_out(made, options.seconds, log_mel)
+                print(f"{name}: {rate:.0f} {title} a second, {latencies(times)}, {errors} errors", flush=True)
+
+
+def beat_figures(root: Path, cases: Sequence[Case], options: argparse.Namespace) -> None:
+    """Print how heartbeats fare as devices become more."""
+    for n_devices in options.devices:
+        seconds = options.beat_seconds if n_devices == 10_000 else options.seconds
+        for name, where, processes in cases:
+            with bench(root, f"beats-{n_devices}-{name[:3]}{processes}", where(), n_devices, processes) as made:
+                times, errors = steady(made, n_devices / 60.0, seconds)
+                print(
+                    f"{name}: {n_devices} devices, a heartbeat a minute, for {seconds:.0f} s: "
+                    f"{latencies(times)}, {errors} errors",
+                    flush=True,
+                )
+
+
+def list_figures(root: Path, cases: Sequence[Case], options: argparse.Namespace) -> None:
+    """Print how long questions and pages take with many alerts of 10,000 devices."""
+    for name, where, _ in cases[:2]:
+        with bench(root, f"lists-{name[:3]}", where(), 10_000) as made:
+            settings = Settings(data=made.data, database=made.database)
+            began = time.monotonic()
+            fill(settings.database_url, [p.device_id for p in made.phones], options.alerts, options.alerts // 100)
+            print(
+                f"{name}: {options.alerts} alerts in the database, {options.alerts // 100} with pictures, "
+                f"filled in {time.monotonic() - began:.0f} s; 10,000 devices",
+                flush=True,
+            )
+            for line in (*lists(made, options.alerts), *pages(made)):
+                print(line, flush=True)
+
+
+PARTS = {"alerts": alert_figures, "beats": beat_figures, "lists": list_figures}
+
+
 def main() -> int:
     """Measure what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load (default: %(default)s)")
     parser.add_argument("--alerts", type=int, default=100_000, help="in the database for lists (default: %(default)s)")
     parser.add_argument("--beat-seconds", type=float, default=30.0, help="of heartbeats of 10,000 devices")
+    parser.add_argument("--devices", type=int, nargs="+", default=[100, 1000, 10_000], help="that send heartbeats")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--databases", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"])
     parser.add_argument("--root", type=Path, help="folder for the databases (default: a temporary one)")
     options = parser.parse_args()
     load = os.getloadavg()
     print(f"{os.cpu_count()} cores, load before: {load[0]:.1f}, {load[1]:.1f}", flush=True)
     with tempfile.TemporaryDirectory(dir=options.root) as folder, ExitStack() as stack:
-        root = Path(folder)
-        server: URL | None = None
-        try:
-            server = stack.enter_context(postgres.server(fast=False))
-        except BaseException as error:  # noqa: BLE001  # pytest's skip is no Exception
-            print(f"PostgreSQL left out: {error}")
-        count = itertools.count()
-
-        def fresh() -> str:
-            assert server is not None
-            return postgres.fresh(server, f"bench{next(count)}").render_as_string(hide_password=False)
-
-        cases: list[tuple[str, Callable[[], str | None], int]] = [("SQLite", lambda: None, 1)]
-        if server is not None:
-            cases += [("PostgreSQL, 1 process", fresh, 1), ("PostgreSQL, 2 processes", fresh, 2)]
-        for name, where, processes in cases:
-            slug = name.split(",")[0].lower() + str(processes)
-            with bench(root, f"alerts-{slug}", where(), 100, processes) as made:
-                for title, log_mel in (("alerts", False), ("alerts with pictures", True)):
-                    rate, times, errors = flat_out(made, options.seconds, log_mel)
-                    print(f"{name}: {rate:.0f} {title} a second, {latencies(times)}, {errors} errors", flush=True)
-        for n_devices in (100, 1000, 10_000):
-            seconds = options.beat_seconds if n_devices == 10_000 else options.seconds
-            for name, where, processes in cases:
-                with bench(root, f"beats-{n_devices}-{name[:3]}{processes}", where(), n_devices, processes) as made:
-                    times, errors = steady(made, n_devices / 60.0, seconds)
-                    print(
-                        f"{name}: {n_devices} devices, a heartbeat a minute, for {seconds:.0f} s: "
-                        f"{latencies(times)}, {errors} errors",
-                        flush=True,
-                    )
-        for name, where, _ in cases[:2]:
-            with bench(root, f"lists-{name[:3]}", where(), 100) as made:
-                settings = Settings(data=made.data, database=made.database)
-                fill(settings.database_url, [p.device_id for p in made.phones], options.alerts, options.alerts // 100)
-                print(f"{name}: {options.alerts} alerts in the database, {options.alerts // 100} with pictures")
-                for line in lists(made, options.alerts):
-                    print(line, flush=True)
+        cases: list[Case] = [("SQLite", lambda: None, 1)] if "sqlite" in options.databases else []
+        if "postgresql" in options.databases:
+            cases += _postgres_cases(stack)
+        for part in options.parts:
+            PARTS[part](Path(folder), cases, options)
     return 0
+
+
+def _postgres_cases(stack: ExitStack) -> list[Case]:
+    """Return the cases on a server of our own, which ends with the stack; none where there is no PostgreSQL."""
+    try:
+        server = stack.enter_context(postgres.server(fast=False))
+    except BaseException as error:  # noqa: BLE001  # pytest's skip is no Exception
+        print(f"PostgreSQL left out: {error}")
+        return []
+    count = itertools.count()
+
+    def fresh() -> str:
+        return postgres.fresh(server, f"bench{next(count)}").render_as_string(hide_password=False)
+
+    return [("PostgreSQL, 1 process", fresh, 1), ("PostgreSQL, 2 processes", fresh, 2)]
 
 
 if __name__ == "__main__":

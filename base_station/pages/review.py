@@ -1,6 +1,7 @@
 """The review queue: what was heard, one alert after the other, by keys or large buttons; and what that tells."""
 
 import uuid
+from collections.abc import Set
 from dataclasses import dataclass
 
 from nicegui import ui
@@ -15,25 +16,28 @@ from base_station.pages.judging import HEARD, verdict_on
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
 from base_station.pages.spectrogram import spectrogram
-from base_station.precision import UNSURE, Judged, Precision, precision
+from base_station.precision import UNSURE, Precision
 from base_station.store import AlertEvent, Store
 from base_station.verdicts import Verdict, Verdicts
 from base_station.words import label_name
 
 AT_A_TIME = 60
-"""Alerts that are fetched for one sitting; when they are through, the next are."""
+"""Alerts that are fetched at once..."""
+_FETCH_BELOW = 10
+"""...when so few of the last ones are left."""
 _LATEST = 6
 _ORDERS = ("uncertain", "random")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What one look brought: the newest verdict's number, alerts that wait, and everything that was judged."""
+    """What one look brought."""
 
     marker: int
-    waiting: list[AlertEvent]
-    judged: list[Judged]
+    """The newest verdict's number."""
+    precision: list[Precision]
     latest: list[Verdict]
+    """What was said last, the latest first."""
 
 
 def add_review(site: Site) -> None:
@@ -53,14 +57,18 @@ def marker(store: Store) -> int:
         return int(connection.execute(select(func.max(tables.verdicts.c.seq))).scalar_one() or 0)
 
 
-def look(store: Store, order: str, seed: str) -> Work:
-    """Return what there is to judge, and what was judged."""
+def look(store: Store, order: str) -> Work:
+    """Return what was judged."""
     verdicts = Verdicts(store)
-    seen = marker(store)
-    ids = verdicts.queue(order, AT_A_TIME, seed)
-    events = {event.alert_id: event for event in store.events_of(ids)}
-    waiting = [events[alert_id] for alert_id in ids if alert_id in events]
-    return Work(marker=seen, waiting=waiting, judged=verdicts.judged(), latest=verdicts.latest()[:_LATEST])
+    seen = marker(store)  # first: what is said meanwhile is looked at again
+    return Work(marker=seen, precision=verdicts.precision("label", order), latest=verdicts.newest(_LATEST))
+
+
+def waiting(store: Store, order: str, seed: str, passed: Set[str]) -> list[AlertEvent]:
+    """Return the next alerts that want a verdict, without those that were passed over."""
+    ids = [each for each in Verdicts(store).queue(order, AT_A_TIME + len(passed), seed) if each not in passed]
+    events = {event.alert_id: event for event in store.events_of(ids[:AT_A_TIME])}
+    return [events[alert_id] for alert_id in ids if alert_id in events]
 
 
 class _Sitting:
@@ -71,11 +79,12 @@ class _Sitting:
         self._verdicts = Verdicts(store)
         self._seed = uuid.uuid4().hex
         self._marker = -1
-        self._work = Work(marker=-1, waiting=[], judged=[], latest=[])
+        self._work = Work(marker=-1, precision=[], latest=[])
         self._queue: list[AlertEvent] = []
         self._cards: dict[str, _Card] = {}
         self._passed: set[str] = set()
         self._done: list[AlertEvent] = []
+        self._taken_back: set[str] = set()
 
     # Layout
 
@@ -145,18 +154,31 @@ class _Sitting:
     # News
 
     async def refresh(self) -> None:
-        """Look whether colleagues have said something, and whether there is more to judge."""
+        """Look whether anybody has said something, and whether there is more to judge."""
         seen = await run_in_threadpool(marker, self._store)
-        if seen == self._marker and self._queue:
-            return
-        self._work = await run_in_threadpool(look, self._store, self._order, self._seed)
-        self._marker = self._work.marker
-        shown = self._queue[0].alert_id if self._queue else ""
-        fresh = [event for event in self._work.waiting if event.alert_id not in self._passed]
-        # what is on the screen stays there, whatever order the others are in now
-        self._queue = self._queue[:1] + [event for event in fresh if event.alert_id != shown]
-        self._tell_if_judged(shown)
+        if seen != self._marker:
+            self._work = await run_in_threadpool(look, self._store, self._order)
+            self._marker = self._work.marker
+            await self._leave_to_others()
+        if len(self._queue) < _FETCH_BELOW:
+            await self._fetch()
         await self._show()
+
+    async def _fetch(self) -> None:
+        """Get the next ones; what is on the screen stays there, whatever order the others are in now."""
+        fresh = await run_in_threadpool(waiting, self._store, self._order, self._seed, frozenset(self._passed))
+        here = {event.alert_id for event in self._queue}
+        # somebody may have judged or skipped meanwhile
+        self._queue += [event for event in fresh if event.alert_id not in here | self._passed]
+
+    async def _leave_to_others(self) -> None:
+        """Drop what colleagues have judged; what is on the screen stays, with what they said."""
+        if not self._queue:
+            return
+        ids = [event.alert_id for event in self._queue[1:]]
+        judged = await run_in_threadpool(self._verdicts.judged_of, ids) - self._taken_back
+        self._queue[1:] = [event for event in self._queue[1:] if event.alert_id not in judged]
+        self._tell_if_judged(self._queue[0].alert_id)
 
     def _tell_if_judged(self, alert_id: str) -> None:
         """Say so where a colleague was faster with the alert that is on the screen."""
@@ -203,7 +225,7 @@ class _Sitting:
         )
         self._precision.clear()
         with self._precision:
-            _precision(self._visitor, self._work.judged, self._order)
+            _precision(self._visitor, self._work.precision, self._order)
         self._latest.clear()
         with self._latest:
             for verdict in self._work.latest:
@@ -248,10 +270,7 @@ class _Sitting:
         return kept
 
     async def _go_on(self) -> None:
-        if len(self._queue) < 2:
-            self._marker = -1  # there may be more than was fetched
-        else:
-            await self._show()
+        await self._show()
         await self.refresh()
 
     async def _skip(self) -> None:
@@ -266,6 +285,7 @@ class _Sitting:
             return
         event = self._done.pop()
         if await self._keep(event, UNSURE, "", "taken back"):
+            self._taken_back.add(event.alert_id)
             self._queue.insert(0, event)
             await self._go_on()
         else:
@@ -309,12 +329,11 @@ class _Card:
         self._notice.set_visibility(True)
 
 
-def _precision(visitor: Visitor, judged: list[Judged], order: str) -> None:
+def _precision(visitor: Visitor, rows: list[Precision], order: str) -> None:
     say = visitor.say
-    mine = [each for each in judged if each.chosen == order]
-    if not mine:
+    if not rows:
         text("p", say("The first verdicts will show here how often alerts are right."), "hint")
-    for row in precision(mine, "label"):
+    for row in rows:
         _bar(visitor, row)
     note = (
         say("Alerts at random speak for all alerts.")

@@ -3,8 +3,7 @@
 import csv
 import io
 import wave
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from sqlalchemy import insert
 
 from base_station import backup, tables
 from base_station.labels import export_labels, target_of
-from base_station.precision import Judged, at_random, by_uncertainty, chance, precision, wilson
+from base_station.precision import Judged, at_random, by_uncertainty, chance, precisions, wilson
 from base_station.retention import Retention, prune
 from base_station.verdicts import Verdict, Verdicts
 
@@ -22,17 +21,8 @@ BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
 
-def judged(verdict: str, score: float = 0.9, **changes) -> Judged:
-    one = Judged(
-        alert_id="a",
-        device_id="ipe-07",
-        label="chainsaw",
-        score=score,
-        onset_utc=BEGIN,
-        verdict=verdict,
-        chosen="random",
-    )
-    return replace(one, **changes)
+def judged(verdict: str, score: float = 0.9) -> Judged:
+    return Judged(label="chainsaw", score=score, verdict=verdict)
 
 
 @pytest.mark.parametrize(
@@ -53,22 +43,29 @@ def test_the_interval_holds_the_share_and_narrows_with_more(right, wrong):
         assert narrow[1] - narrow[0] < high - low
 
 
-def test_precision_is_told_by_label_device_and_month():
-    some = [
-        judged("true"),
-        judged("false"),
-        judged("true", label="engine", device_id="cedro-01"),
-        judged("unsure"),
-        judged("true", onset_utc=BEGIN + timedelta(days=20)),
-    ]
-    found = precision(some, "label")
-    assert [(each.key, each.right, each.wrong, each.unsure) for each in found] == [
-        ("chainsaw", 2, 1, 1),
-        ("engine", 1, 0, 0),
-    ]
-    assert [each.key for each in precision(some, "device")] == ["cedro-01", "ipe-07"]
-    assert [each.key for each in precision(some, "month")] == ["2026-11", "2026-12"]
-    assert precision([judged("unsure")], "label")[0].share is None
+def test_verdicts_are_counted_by_key():
+    counts = [("chainsaw", "true", 2), ("engine", "true", 1), ("chainsaw", "false", 1), ("chainsaw", "unsure", 1)]
+    saw, engine = precisions(counts)
+    assert (saw.key, saw.right, saw.wrong, saw.unsure) == ("chainsaw", 2, 1, 1)
+    assert (engine.key, engine.right, engine.wrong, engine.unsure) == ("engine", 1, 0, 0)
+    assert precisions([("engine", "unsure", 3)])[0].share is None
+
+
+@both
+def test_precision_is_told_by_label_device_and_month_and_drills_are_left_out(station, ipe, alert_of):
+    for label, verdict, drill in (("chainsaw", "true", False), ("engine", "false", False), ("engine", "true", True)):
+        alert = alert_of("ipe-07", label=label, drill=drill, log_mel=None)
+        station.send(ipe, alert)
+        say(station, alert.alert_id, verdict, chosen="random")
+    told = {
+        by: [(row["key"], row["right"], row["wrong"]) for row in station.get("/v1/precision", by=by)["precision"]]
+        for by in ("label", "device", "month")
+    }
+    assert told == {
+        "label": [("chainsaw", 1, 0), ("engine", 0, 1)],
+        "device": [("ipe-07", 1, 1)],
+        "month": [("2026-11", 1, 1)],
+    }
 
 
 @given(scores=st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60), score=st.floats(0, 1))

@@ -5,6 +5,7 @@ import time
 import httpx
 import pytest
 
+from base_station.pages import review
 from tests.base_station.chromium import clock_now
 from tests.base_station.conftest import make_alert
 from tests.base_station.pages.conftest import PHONE
@@ -81,6 +82,28 @@ def test_a_colleague_s_verdict_appears_without_reload(start_station, visit):
     httpx.post(f"{station.url}/v1/alerts/{shown(tab.page)}/verdicts", json=body).raise_for_status()
     tab.says("<b>ana</b> has said: Rain")
     assert tab.page.locator("b").count() == 0
+
+
+def test_skips_do_not_end_the_queue_and_what_colleagues_judge_does_not_come_up(start_station, visit, monkeypatch):
+    monkeypatch.setattr(review, "AT_A_TIME", 3)
+    station = start_station()
+    fill(station, 9)
+    tab = visit(station.url, "/review?order=random")
+    tab.page.locator(".judged.shown img").wait_for()
+    seen = [shown(tab.page)]
+    for _ in range(6):
+        tab.page.keyboard.press("n")
+        tab.page.locator(f".judged.shown:not([data-alert='{seen[-1]}'])").wait_for()
+        seen.append(shown(tab.page))
+    assert len(set(seen)) == 7
+    every = {each["alert_id"] for each in httpx.get(f"{station.url}/v1/alerts").json()["alerts"]}
+    left = every - set(seen)
+    for alert_id in left:
+        body = {"verdict": "true", "heard": "chainsaw", "judge": "ana"}
+        httpx.post(f"{station.url}/v1/alerts/{alert_id}/verdicts", json=body).raise_for_status()
+    tab.says("0 judged in this sitting, 1 wait")
+    tab.page.keyboard.press("n")
+    tab.says("Nothing waits for a verdict")
 
 
 def test_it_looks_right_everywhere(start_station, looked_at, visit):
