@@ -162,6 +162,12 @@ def _data_options(parser: argparse.ArgumentParser, *, required: bool = True) -> 
         "--cache", type=Path, default=Path("var/cache"), metavar="DIR", help="decoded sound, checkpoints (%(default)s)"
     )
     parser.add_argument("--mixtures", type=int, metavar="N", help="another size of training than the recipe's")
+    parser.add_argument(
+        "--verified",
+        type=Path,
+        metavar="DIR",
+        help="alerts that people judged, by `base_station export-labels`: what the model saw of each teaches too",
+    )
     parser.add_argument("--fold", type=int, metavar="N", help="hold this fold out; 0: none (the recipe's own)")
 
 
@@ -307,7 +313,12 @@ def crossval_command(options: argparse.Namespace) -> int:
     recipe = _recipe(options, load_recipe(options.recipe)).with_fold(0)
     numbers = options.folds or tuple(range(1, recipe.split.folds + 1))
     found = crossval.cross_validate(
-        recipe, options.data, options.cache, numbers=numbers, train=lambda work: _candidate(work, options)
+        recipe,
+        options.data,
+        options.cache,
+        numbers=numbers,
+        train=lambda work: _candidate(work, options),
+        verified=options.verified,
     )
     _write_report(
         found.evaluation, {fold.number: fold.tracks for fold in found.folds}, options, options.cache / "peers"
@@ -394,7 +405,8 @@ def _work(options: argparse.Namespace) -> "pipeline.Work":
     from model_export import pipeline
     from model_export.recipe import load_recipe
 
-    work = pipeline.prepare(_recipe(options, load_recipe(options.recipe)), options.data, options.cache)
+    recipe = _recipe(options, load_recipe(options.recipe))
+    work = pipeline.prepare(recipe, options.data, options.cache, options.verified)
     pipeline.report_skipped(work)
     return work
 

@@ -62,6 +62,7 @@ def cross_validate(
     *,
     numbers: Sequence[int],
     train: Callable[[pipeline.Work], Path],
+    verified: Path | None = None,
 ) -> CrossValidated:
     """Train, run and judge the folds.
 
@@ -71,13 +72,14 @@ def cross_validate(
         cache: where decoded sound, models and tracks are kept.
         numbers: which folds; two at least, for each is judged by the others' thresholds.
         train: returns the path of a fold's converted candidate, training it unless it is there.
+        verified: judged alerts that teach too; those of a fold's devices and days do not teach that fold's model.
 
     Raises:
         DataError: fewer than two folds, or a fold lacks what a track needs.
     """
     if len(numbers) < 2:
         raise DataError("one fold alone has no threshold of its own; name two or more (--folds 1,2)")
-    folds = [_fold(recipe.with_fold(number), data, cache, number, train) for number in numbers]
+    folds = [_fold(recipe.with_fold(number), data, cache, number, train, verified) for number in numbers]
     judged: list[Judged] = []
     facts: dict[str, object] = {}
     cost: dict[str, float] = {}
@@ -97,9 +99,12 @@ def cross_validate(
     )
 
 
-def _fold(recipe: Recipe, data: Path, cache: Path, number: int, train: Callable[[pipeline.Work], Path]) -> Fold:
+def _fold(
+    recipe: Recipe, data: Path, cache: Path, number: int, train: Callable[[pipeline.Work], Path], verified: Path | None
+) -> Fold:
     log.info("fold %d", number)
-    work = pipeline.prepare(recipe, data, cache)
+    work = pipeline.prepare(recipe, data, cache, verified)
+    pipeline.report_skipped(work)
     candidate = train(work)
     folder, truths = pipeline.held_out_tracks(work)
     kept = work.folder / "scores.npz"

@@ -25,6 +25,7 @@ from model_export.errors import DataError, ExportError
 from model_export.mixing import Mixer, features_of
 from model_export.recipe import Recipe
 from model_export.store import Sound, Store
+from model_export.verified import Verified, read_verified
 
 if TYPE_CHECKING:
     from model_export.export import Int8Model
@@ -49,6 +50,8 @@ class Work:
     folder: Path
     """Where this recipe's results on these recordings are kept."""
     skipped: tuple[datasets.Skipped, ...]
+    verified: Verified | None = None
+    """Judged alerts that teach too."""
 
     def sounds(self, part: str, *, with_synth: bool) -> list[Sound]:
         """Return the decoded sounds of one part of the split; synthetic ones belong to any that asks."""
@@ -65,12 +68,19 @@ class Work:
         return datasets.digest_of(split.part_of(self.clips, dict(self.parts), split.TRAIN))
 
 
-def prepare(recipe: Recipe, data: Path, cache: Path) -> Work:
+def prepare(recipe: Recipe, data: Path, cache: Path, verified: Path | None = None) -> Work:
     """Decode and split the recordings; what was decoded before is not decoded again.
 
+    Args:
+        recipe: what will be trained.
+        data: the recordings.
+        cache: where decoded sound and results are kept.
+        verified: judged alerts, as `base_station export-labels` writes them.
+
     Raises:
-        DataError: the recordings cannot serve.
+        DataError: the recordings, or the judged alerts, cannot serve.
     """
+    judged = None if verified is None else read_verified(verified, recipe.features).without_fold(recipe.split)
     clips = datasets.read_clips(data)
     parts = split.split(clips, recipe.split)
     opened, skipped = store.open_store(clips, dict(recipe.synth), cache)
@@ -81,9 +91,13 @@ def prepare(recipe: Recipe, data: Path, cache: Path) -> Work:
         store=opened,
         samples=Path(str(opened.samples.filename)),  # type: ignore[attr-defined]  # a memmap has it
         folder=cache,
-        skipped=tuple(skipped),
+        skipped=(*skipped, *(judged.skipped if judged is not None else ())),
+        verified=judged,
     )
-    key = hashlib.sha256(f"{recipe.digest} {work.data_digest}".encode()).hexdigest()[:12]
+    taught = f"{recipe.digest} {work.data_digest}" + (
+        f" {judged.digest}" if judged is not None and judged.digest else ""
+    )
+    key = hashlib.sha256(taught.encode()).hexdigest()[:12]
     return replace(work, folder=cache / f"{recipe.name}-{key}")
 
 
@@ -92,7 +106,9 @@ def report_skipped(work: Work) -> None:
     for one in work.skipped:
         log.warning("left out: %s: %s", one.name, one.reason)
     if work.skipped:
-        log.warning("%d of %d files were left out", len(work.skipped), len(work.clips))
+        log.warning("%d of %d files were left out", len(work.skipped), len(work.clips) + len(work.verified or ()))
+    if work.verified is not None:
+        log.info("%d judged alerts teach too", len(work.verified))
 
 
 def train(work: Work, *, weights: Path | None, minutes: float | None, processes: int) -> "KerasModel":
@@ -101,7 +117,15 @@ def train(work: Work, *, weights: Path | None, minutes: float | None, processes:
 
     sounds = work.sounds(split.TRAIN, with_synth=True)
     job = shards.job_of(work.recipe, work.samples, sounds, work.folder / "shards")
-    return training.train(work.recipe, job, work.folder, weights=weights, minutes=minutes, processes=processes)
+    return training.train(
+        work.recipe,
+        job,
+        work.folder,
+        weights=weights,
+        minutes=minutes,
+        processes=processes,
+        verified=work.verified,
+    )
 
 
 def trained_minutes(work: Work) -> float | None:
@@ -167,6 +191,8 @@ def export(work: Work, model: "KerasModel", rules: Mapping[str, LabelRule] | Non
         "validation": counted,
         "trained_on": heard.pack(marks),
     }
+    if work.verified is not None:
+        metrics["verified"] = {"windows": len(work.verified), "digest": work.verified.digest}
     manifest = replace(manifest, rules=rules, metrics=metrics)
     path = work.folder / "candidate.tflite"
     write_whole(path, small.content)

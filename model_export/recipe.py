@@ -89,6 +89,7 @@ class MixConfig:
         return cls(**values)
 
 
+_VERIFIED_SHARE: Final = 0.1
 MOBILENET: Final = "mobilenet_v2"
 MOBILENET_V1: Final = "mobilenet_v1"
 NETWORKS: Final = (MOBILENET, MOBILENET_V1, "small_cnn")
@@ -153,6 +154,8 @@ class TrainConfig:
     """Windows with a band or a moment blanked."""
     tilt_share: float = 0.0
     """Windows that get, at each look, a smooth frequency response of their own, of some decibels."""
+    verified_share: float = _VERIFIED_SHARE
+    """Windows that are alerts which people judged (`--verified`), where there are so many."""
 
     @classmethod
     def parse(cls, fields: Fields) -> "TrainConfig":
@@ -170,6 +173,7 @@ class TrainConfig:
             mixup_share=fields.number("mixup_share", 0, 1),
             mask_share=fields.number("mask_share", 0, 1),
             tilt_share=fields.number("tilt_share", 0, 1) if fields.has("tilt_share") else 0.0,
+            verified_share=fields.number("verified_share", 0, 0.9) if fields.has("verified_share") else _VERIFIED_SHARE,
         )
         fields.done()
         return config
@@ -239,6 +243,8 @@ class Recipe:
         values = {key: value for key, value in asdict(self).items() if key != "decision"}
         if self.network.kind == MOBILENET:
             del values["network"]["kind"]  # recipes from before there was another keep their digest
+        if self.training.verified_share == _VERIFIED_SHARE:
+            del values["training"]["verified_share"]  # likewise
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_fold(self, fold: int) -> "Recipe":

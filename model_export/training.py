@@ -21,6 +21,7 @@ from agent.features import Float32
 from model_export import network, pretrained
 from model_export.recipe import MOBILENET, MOBILENET_V1, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
+from model_export.verified import Verified
 
 Optimizer: TypeAlias = Any
 Tensor: TypeAlias = Any
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _NEXT_LOOK = 3
 """A shard is seen again so many shards later."""
+UNKNOWN_KIND = -1.0
+"""What stands where nobody said which kinds of sound are in a window: the second head learns nothing there."""
 _NORM_BATCHES = 48
 _TILT = 1.0
 """Spread of a tilt in log power: 4 dB."""
@@ -56,6 +59,7 @@ def train(
     weights: Path | None,
     minutes: float | None,
     processes: int = 1,
+    verified: Verified | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> network.KerasModel:
     """Return the trained network with averaged weights; goes on where an interrupted training stopped.
@@ -67,6 +71,7 @@ def train(
         weights: what the network begins with (`pretrained.load`), or None for Keras' own download.
         minutes: the schedule ends by then, or None for all mixtures of the recipe.
         processes: how many make mixtures.
+        verified: alerts that people judged, shown beside the mixtures.
         now: a clock in seconds.
     """
     from tqdm import tqdm
@@ -96,8 +101,8 @@ def train(
     started = now() - progress.elapsed_s
     step = progress.step
     for number, path in shards(job, range(progress.shard, n_shards), processes):
-        shard = _looked_at(read_shard(path), job, number, config.looks)
         rng = np.random.default_rng([recipe.seed, number])
+        shard = with_verified(_looked_at(read_shard(path), job, number, config.looks), verified, config, rng)
         done = step / n_steps
         losses: list[float] = []
         for windows, targets in _batches(shard, config, rng):
@@ -150,7 +155,7 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
     """Return the mean binary cross-entropy of the labels, each by its own weight, plus that of the kinds, summed.
 
     Args:
-        targets: shape (n, 2 x n_labels + n_kinds): the labels, their weights, and which kinds are there.
+        targets: shape (n, 2 x n_labels + n_kinds): the labels, their weights, and which kinds are there, where known.
         logits: shape (n, n_labels + n_kinds).
         n_labels: how many of them are labels.
         kinds_weight: of the second head.
@@ -160,7 +165,8 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
     loss = keras.ops.mean(entropy * weights, axis=-1)
     if logits.shape[-1] > n_labels:
         named = logits[:, n_labels:]
-        loss = loss + kinds_weight * keras.ops.sum(keras.ops.softplus(named) - kinds * named, axis=-1)
+        known = keras.ops.cast(kinds >= 0, named.dtype)
+        loss = loss + kinds_weight * keras.ops.sum(known * (keras.ops.softplus(named) - kinds * named), axis=-1)
     return loss
 
 
@@ -188,6 +194,22 @@ def _looked_at(shard: Shard, job: MixJob, number: int, looks: int) -> Shard:
     )
 
 
+def with_verified(shard: Shard, verified: Verified | None, config: TrainConfig, rng: np.random.Generator) -> Shard:
+    """Return a shard in which judged windows have taken the places of some mixtures."""
+    if verified is None or not len(verified) or config.verified_share <= 0:
+        return shard
+    drawn = verified.draw(round(config.verified_share * len(shard.windows)), rng)
+    places = rng.permutation(len(shard.windows))[: len(drawn)]
+    windows, labels, weights, kinds = (
+        array.copy() for array in (shard.windows, shard.labels, shard.weights, shard.kinds)
+    )
+    windows[places] = verified.windows[drawn]
+    labels[places] = verified.labels[drawn]
+    weights[places] = verified.weights[drawn]
+    kinds[places] = UNKNOWN_KIND  # people named the alert, not all that can be heard in it
+    return Shard(windows, labels, weights, kinds)
+
+
 def _batches(shard: Shard, config: TrainConfig, rng: np.random.Generator) -> Sequence[tuple[Float32, Float32]]:
     """Return shuffled batches, blended and blanked here and there."""
     order = rng.permutation(len(shard.windows))
@@ -209,7 +231,8 @@ def _batch(
     kept = share[:, None]
     windows = windows * kept[..., None] + windows[other] * (1 - kept[..., None])
     labels = labels * kept + labels[other] * (1 - kept)
-    kinds = kinds * kept + kinds[other] * (1 - kept)
+    known = (kinds >= 0) & ((kinds[other] >= 0) | (kept == 1))
+    kinds = np.where(known, kinds * kept + kinds[other] * (1 - kept), UNKNOWN_KIND)
     # a blend with something of which nothing is known is not known either
     weights = np.where(kept < 1, np.minimum(weights, weights[other]), weights)
     for idx in np.flatnonzero(rng.random(len(chosen)) < config.mask_share):

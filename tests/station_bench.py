@@ -31,7 +31,7 @@ from agent.signing import RequestSeal, new_key, sign_request
 from base_station import tables
 from base_station.keys import KeyRing, write_secret
 from base_station.settings import Settings
-from base_station.store import Store
+from base_station.store import Store, _split
 from tests.base_station import postgres
 from tests.base_station.conftest import make_alert, make_heartbeat
 
@@ -206,10 +206,8 @@ def fill(url: URL, devices: Sequence[str], n_alerts: int, n_blobs: int) -> None:
     """Put many alerts into a database, past the API."""
     store = Store(url)
     begin = datetime.now(UTC) - timedelta(days=365)
-    template = make_alert("x", log_mel=None)
-    body = json.dumps(json.loads(template.to_json()))
-    picture = make_alert("x").log_mel
-    assert picture is not None
+    without, _ = _split(make_alert("x", log_mel=None).to_json())
+    body, picture = _split(make_alert("x").to_json())
     for chunk in range(0, n_alerts, 20_000):
         heads, revisions, blobs = [], [], []
         for n in range(chunk, min(chunk + 20_000, n_alerts)):
@@ -241,11 +239,11 @@ def fill(url: URL, devices: Sequence[str], n_alerts: int, n_blobs: int) -> None:
                     "longitude": -60.0 + n % 100 / 100,
                     "has_log_mel": has,
                     "body_sha256": b"",
-                    "body": body,
+                    "body": body if has else without,
                 }
             )
             if has:
-                blobs.append({"alert_id": alert_id, "revision": 0, "kind": "log_mel", "data": picture.data.encode()})
+                blobs.append({"alert_id": alert_id, "revision": 0, "kind": "log_mel", "data": picture})
         with store.database.write() as connection:
             connection.execute(insert(tables.alerts), heads)
             connection.execute(insert(tables.revisions), revisions)
@@ -282,12 +280,16 @@ def pages(made: Bench) -> Iterator[str]:
     """Yield how long pages take until the browser has all that is seen first."""
     client = Client(made.ports[0])
     for path in PAGES:
-        client.get(path)
-        times = []
-        for _ in range(5):
-            began = time.monotonic()
+        try:
             client.get(path)
-            times.append(time.monotonic() - began)
+            times = []
+            for _ in range(5):
+                began = time.monotonic()
+                client.get(path)
+                times.append(time.monotonic() - began)
+        except AssertionError:
+            yield f"  page {path}: was not ready in time"
+            continue
         yield f"  page {path}: median {statistics.median(times) * 1000:.0f} ms, longest {max(times) * 1000:.0f} ms"
 
 
@@ -330,7 +332,7 @@ def list_figures(root: Path, cases: Sequence[Case], options: argparse.Namespace)
                 f"filled in {time.monotonic() - began:.0f} s; 10,000 devices",
                 flush=True,
             )
-            for line in (*lists(made, options.alerts), *pages(made)):
+            for line in itertools.chain(lists(made, options.alerts), pages(made)):
                 print(line, flush=True)
 
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
+from agent.alert import LogMelImage
+from agent.features import FeatureConfig, window_features
 from base_station import backup, tables
 from base_station.labels import export_labels, target_of
 from base_station.precision import Judged, at_random, by_uncertainty, chance, precisions, wilson
@@ -227,6 +229,24 @@ def test_what_was_judged_becomes_a_data_set_that_training_reads(station, ipe, al
     image = station.store.log_mel(rows[0]["alert_id"], 0)
     assert seen["log_mel"].shape == (image.n_frames, image.n_mels)
     assert float(seen["log_mel"].min()) == pytest.approx(image.low)
+
+
+def test_what_the_model_saw_teaches_without_any_sound(station, ipe, alert_of, tmp_path):
+    from model_export.verified import read_verified
+
+    features = FeatureConfig()
+    seen = np.random.default_rng(1).normal(-5, 2, (features.n_frames, features.n_mels)).astype(np.float32)
+    hop_s = features.hop / features.sample_rate
+    picture = LogMelImage.of(seen, hop_s=hop_s, mel_min_hz=features.mel_min_hz, mel_max_hz=features.mel_max_hz)
+    alerts = [alert_of("ipe-07", log_mel=picture), alert_of("ipe-07", log_mel=picture)]
+    for alert, verdict in zip(alerts, ("true", "false"), strict=True):
+        station.send(ipe, alert)
+        say(station, alert.alert_id, verdict)
+    export_labels(station.store, tmp_path / "set")
+    found = read_verified(tmp_path / "set", features)
+    assert sorted(zip(found.targets, found.labels[:, 0], strict=True)) == [("chainsaw", 1.0), ("other", 0.0)]
+    assert len(set(found.groups)) == 1  # one device, one day
+    assert np.abs(found.windows[0] - window_features(seen)).max() < picture.step
 
 
 def test_every_saying_is_kept_for_an_alert_and_none_for_nobody(store, station_clock):

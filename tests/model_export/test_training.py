@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from model_export.recipe import TrainConfig
+from tests.model_export.test_verified import write_set
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("soundfile")
@@ -94,7 +95,9 @@ def test_a_tiny_model_goes_all_the_way(
     monkeypatch.setattr(pipeline, "_PARITY", 30)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(document))
+    judged = write_set(tmp_path / "judged", [("chainsaw", "ipe-07-20261120"), ("other", "ipe-08-20261120")])
     common = ["--data", str(data), "--recipe", str(recipe), "--cache", str(tmp_path / "cache")]
+    common += ["--verified", str(judged)]
 
     # stopped after the second shard...
     real_note = training._note
@@ -128,6 +131,7 @@ def test_a_tiny_model_goes_all_the_way(
     assert classifier.outputs(frames).shape == (3,)
     document = json.loads(out.with_suffix(".json").read_text())
     assert {row["level"] for row in document["metrics"]["evaluation"]["recall"]} >= {"20 dB", "-10 dB", "far"}
+    assert document["metrics"]["verified"]["windows"] >= 1
     card = out.with_suffix(".md").read_text()
     assert "CC BY-NC 4.0" in card
     assert manifest.digest in card
