@@ -7,7 +7,6 @@ a request was due, so that a station that stalls cannot hide it by slowing its c
 import argparse
 import http.client
 import itertools
-import json
 import os
 import queue
 import signal
