@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,10 +11,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
+from agent.errors import FieldError
 from base_station import columns as parquet_columns
 from base_station import sheets
 from base_station.inbox import iso
 from base_station.problems import READING, problem_answers
+from base_station.report_sheets import day_columns, day_rows, device_columns, device_rows
+from base_station.reports import Asked, Report, Span, report
 from base_station.store import LARGEST_PAGE, AlertEvent, Store
 
 COLUMNS = (
@@ -27,8 +30,8 @@ Until = Annotated[AwareDatetime | None, Query(description="Only what arrived unt
 Label = Annotated[str | None, Query(max_length=32, pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-def export_router(store: Store) -> APIRouter:
-    """Return the routes."""
+def export_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
+    """Return the routes; `now` is station time, UTC."""
     router = APIRouter()
 
     @router.get(
@@ -65,6 +68,7 @@ def export_router(store: Store) -> APIRouter:
         return StreamingResponse(pieces, media_type=parquet_columns.MEDIA_TYPE, headers=headers)
 
     _add_sheets(router, store)
+    _add_reports(router, store, now)
     return router
 
 
@@ -123,6 +127,44 @@ def _add_sheet(
     def sheet(since: Since = None, until: Until = None) -> StreamingResponse:
         lines = sheets.csv_lines(columns, rows(store, since, until))
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_as_file(f"{name}.csv"))
+
+
+def _add_reports(router: APIRouter, store: Store, now: Callable[[], datetime]) -> None:
+    for name, columns, rows, summary in (
+        ("days", day_columns, day_rows, "A report's days: alerts by label, device-hours listened and possible"),
+        ("devices", device_columns, device_rows, "A report's devices that alerted, with alerts by label"),
+    ):
+        _add_report(router, store, now, name, columns, rows, summary)
+
+
+def _add_report(
+    router: APIRouter,
+    store: Store,
+    now: Callable[[], datetime],
+    name: str,
+    columns: Callable[[Report], Sequence[str]],
+    rows: Callable[[Report], Iterator[dict[str, object]]],
+    summary: str,
+) -> None:
+    @router.get(
+        f"/v1/export/report/{name}.csv",
+        summary=summary,
+        operation_id=f"v1_export_report_{name}_csv",
+        response_class=StreamingResponse,
+        responses={**READING, 200: {"content": {"text/csv": {}}}},
+    )
+    def sheet(
+        first: Annotated[date, Query(description="Day, in the station's own time.")],
+        last: Annotated[date, Query(description="Day, the last one that counts.")],
+        label: Label = None,
+    ) -> StreamingResponse:
+        try:
+            asked = Asked(span=Span(first, last), label=label or "", areas={})
+        except FieldError as error:
+            raise HTTPException(422, str(error)) from error
+        made = report(store, asked, now())
+        lines = sheets.csv_lines(columns(made), rows(made))
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_as_file(f"report_{name}.csv"))
 
 
 def _as_file(name: str) -> dict[str, str]:

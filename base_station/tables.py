@@ -6,7 +6,8 @@ order of arrival) with its `revisions` (append-only), `blobs` (pictures and soun
 (challenges that wait), `leases` (which process does what only one may do), `conditions` (what was wrong with devices),
 `deliveries` (what people were told), `verdicts` (what they said), `incident_log` (what they did about incidents),
 `field_events` and `journal_files` (journals brought home), `audit` (who changed what), `people`, `sessions`, `attempts`
-and `tokens` (who may read and judge).
+and `tokens` (who may read and judge), `day_hours`, `day_devices`, `month_devices` and `day_listening` (what each day
+brought, for reports), `choices` (what operators chose on the page).
 """
 
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -193,6 +195,52 @@ tallies = Table(
     Column("drill", Boolean, primary_key=True),
     Column("n_alerts", BigInteger, nullable=False),
     Column("upto_seq", BigInteger, nullable=False),
+)
+
+day_hours = Table(
+    "day_hours",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("n_alerts", Integer, nullable=False),
+    sqlite_with_rowid=False,  # in the order of its key: a span of days lies together
+)
+
+day_devices = Table(
+    "day_devices",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("device_id", String(63), primary_key=True),
+    Column("n_alerts", Integer, nullable=False),
+    sqlite_with_rowid=False,  # in the order of its key: a span of days lies together
+)
+
+month_devices = Table(
+    "month_devices",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("device_id", String(63), primary_key=True),
+    Column("n_alerts", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+day_listening = Table(
+    "day_listening",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("device_hours", Float, nullable=False),
+    Column("n_devices", Integer, nullable=False),
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("changed_utc", Utc, nullable=False),
 )
 
 conditions = Table(

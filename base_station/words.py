@@ -126,10 +126,10 @@ def measures(event: AlertEvent) -> str:
     return f"score {event.score:.2f} · level {minus(event.level_dbfs, 1)} dBFS"
 
 
-def place(latitude: float, longitude: float) -> str:
+def place(latitude: float, longitude: float, digits: int = 5) -> str:
     """Return coordinates as one reads them out over a radio; five decimals are a metre."""
     north, east = ("N" if latitude >= 0 else "S"), ("E" if longitude >= 0 else "W")
-    return f"{abs(latitude):.5f}° {north}, {abs(longitude):.5f}° {east}"
+    return f"{abs(latitude):.{digits}f}° {north}, {abs(longitude):.{digits}f}° {east}"
 
 
 def minus(value: float, decimals: int) -> str:

@@ -96,6 +96,7 @@ NAVIGATION = (
     Target(path="/review", icon="fact_check", title=mark("Review")),
     Target(path="/devices", icon="sensors", title=mark("Devices")),
     Target(path="/logs", icon="sd_card", title=mark("Field logs")),
+    Target(path="/reports", icon="bar_chart", title=mark("Reports")),
 )
 
 

@@ -8,7 +8,7 @@ import functools
 import gettext
 import io
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 
 from babel import Locale, negotiate_locale
@@ -99,6 +99,15 @@ class Language:
     def time(self, moment: datetime, zone: tzinfo | None = None) -> str:
         """Return a time of day, to the second; None is the station's own zone."""
         return f"{moment.astimezone(zone):%H:%M:%S}"
+
+    def day(self, day: date, skeleton: str = "yMMMd") -> str:
+        """Return a day, by default with its month as a word and its year.
+
+        Args:
+            day: which.
+            skeleton: what of it, as Babel knows it: `MMMd`, `MMMEd`.
+        """
+        return format_skeleton(skeleton, day, locale=self.locale)
 
     def moment(self, moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
         """Return local wall time, with the day where it is another one.

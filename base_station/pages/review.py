@@ -15,6 +15,7 @@ from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.judging import HEARD, verdict_on
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
+from base_station.pages.shares import precision_bar
 from base_station.pages.spectrogram import spectrogram
 from base_station.precision import UNSURE, Precision
 from base_station.store import AlertEvent, Store
@@ -334,29 +335,10 @@ def _precision(visitor: Visitor, rows: list[Precision], order: str) -> None:
     if not rows:
         text("p", say("The first verdicts will show here how often alerts are right."), "hint")
     for row in rows:
-        _bar(visitor, row)
+        precision_bar(visitor, row)
     note = (
         say("Alerts at random speak for all alerts.")
         if order == "random"
         else say("Doubtful alerts are wrong more often than others: only those at random speak for all.")
     )
     text("p", note, "hint")
-
-
-def _bar(visitor: Visitor, row: Precision) -> None:
-    """Draw how often alerts of a label were right: the interval as a band, the share as a line in it."""
-    language, say = visitor.language, visitor.say
-    share = row.share if row.share is not None else 0.5
-    with box("div", "precision"):
-        with box("p", "line"):
-            text("strong", say(label_name(row.key)))
-            told = language.percent(share) if row.share is not None else "–"
-            text("span", f"{told} ({language.percent(row.low)} – {language.percent(row.high)})", "num")
-        with box("div", "band", aria_hidden="true"):
-            box("span", "within").style(f"left: {row.low:.1%}; width: {row.high - row.low:.1%}")
-            if row.share is not None:
-                box("span", "share").style(f"left: {share:.1%}")
-        counts = say(
-            "{right} right, {wrong} wrong, {unsure} unsure", right=row.right, wrong=row.wrong, unsure=row.unsure
-        )
-        text("p", counts, "hint num")

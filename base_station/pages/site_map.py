@@ -8,6 +8,7 @@ from base_station.pages.live import add_live
 from base_station.pages.login import add_login
 from base_station.pages.logs import add_logs
 from base_station.pages.map import add_map
+from base_station.pages.reports import add_reports
 from base_station.pages.review import add_review
 
 
@@ -16,6 +17,7 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_login(app, site)
     add_live(site)
     add_review(site)
+    add_reports(site)
     add_map(app, site)
     add_logs(site)
     add_devices(site)

@@ -94,6 +94,7 @@ def empty(url: URL) -> None:
         names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
         doomed = ", ".join(name for name in names if name not in ("meta", "alembic_version"))
         connection.execute(text(f"TRUNCATE {doomed} RESTART IDENTITY"))
+        connection.execute(text("DELETE FROM meta WHERE name <> 'schema'"))
     engine.dispose()
 
 

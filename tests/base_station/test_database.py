@@ -35,7 +35,7 @@ def shipped(path: Path) -> URL:
 def rows(path: Path) -> dict[str, list[tuple]]:
     raw = sqlite3.connect(path)
     names = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    kept = {name: raw.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall() for name in names}
+    kept = {name: raw.execute(f"SELECT * FROM {name}").fetchall() for name in names}
     raw.close()
     return kept
 
