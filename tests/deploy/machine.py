@@ -1,26 +1,33 @@
 """A machine whose first process is systemd: a Debian root in namespaces of its own, without a network.
 
-The root is the lower layer of an overlay, so that every machine begins clean and what it wrote can be looked at.
+The root is the lower layer of an overlay, so that every machine begins clean and what it wrote can be looked at. What
+this computer does not allow (root, namespaces, mounts) is a skip that names it; what comes after that is a failure.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 BOOT_S = 600
+_NOT_HERE = 77
+"""Exit code of a boot that this computer does not allow."""
 _BOOT = r"""
 set -e
 lower=$1 upper=$2 readonly=$3
 root=$upper/root
-mount -t overlay -o "lowerdir=$lower,upperdir=$upper/upper,workdir=$upper/work" overlay "$root"
-mount -t proc proc "$root/proc"
-mount -t sysfs -o ro sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t tmpfs tmpfs "$root/run"
+# only what the kernel must allow: a mistake further down is no reason to skip
+allowed() { "$@" || { echo "not allowed here: $*" >&2; exit 77; }; }
+allowed mount -t overlay -o "lowerdir=$lower,upperdir=$upper/upper,workdir=$upper/work" overlay "$root"
+allowed mount -t proc proc "$root/proc"
+allowed mount -t sysfs -o ro sysfs "$root/sys"
+allowed mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+allowed mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs -o mode=755 dev "$root/dev"
 for node in null zero full random urandom tty; do
@@ -28,7 +35,7 @@ for node in null zero full random urandom tty; do
     mount --bind "/dev/$node" "$root/dev/$node"
 done
 mkdir "$root/dev/pts" "$root/dev/shm"
-mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+allowed mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 mount --bind "$upper/exchange" "$root/mnt"
@@ -96,27 +103,53 @@ class Machine:
         (etc / "systemd/system/multi-user.target.wants/task.service").symlink_to("../task.service")
 
     def run(self, task: str, *, readonly: bool = False) -> Said:
-        """Boot, run a bash script, power off; skip where systemd cannot be the first process of a namespace."""
-        for name in ("said", "status", "journal"):
-            (self.exchange / name).unlink(missing_ok=True)
-        (self.exchange / "task.sh").write_text(f"set -eux\n{task}\n")
-        words = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--net", "--kill-child"]
-        arguments = [str(self.root), str(self.folder), "yes" if readonly else ""]
-        went = subprocess.run(
-            [*words, "--propagation", "private", "bash", "-c", _BOOT, "boot", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=BOOT_S,
-            stdin=subprocess.DEVNULL,
-        )
-        if not (self.exchange / "status").exists():
-            pytest.skip(f"systemd cannot be the first process of a namespace here: {went.stderr.strip()[-300:]}")
+        """Boot, run a bash script, power off; skip where the computer allows no machine, fail where one boots wrong."""
+        with self.up(task, readonly=readonly):
+            pass
         return Said(
             status=int((self.exchange / "status").read_text()),
             text=(self.exchange / "said").read_text(),
             journal=(self.exchange / "journal").read_text(),
         )
+
+    @contextlib.contextmanager
+    def up(self, task: str, *, readonly: bool = False) -> "Generator[subprocess.Popen[str]]":
+        """Boot and give the machine while its task runs; its only child is systemd. Wait in the end until it is off."""
+        for name in ("said", "status", "journal"):
+            (self.exchange / name).unlink(missing_ok=True)
+        (self.exchange / "task.sh").write_text(f"set -eux\n{task}\n")
+        words = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--net", "--kill-child"]
+        probed = subprocess.run([*words, "true"], capture_output=True, text=True, check=False, timeout=60)
+        if probed.returncode:
+            pytest.skip(f"no namespaces for systemd here: {probed.stderr.strip()}")
+        arguments = [str(self.root), str(self.folder), "yes" if readonly else ""]
+        with subprocess.Popen(
+            [*words, "--propagation", "private", "bash", "-c", _BOOT, "boot", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as unshare:
+            try:
+                yield unshare
+                screen, _ = unshare.communicate(timeout=BOOT_S)
+            except subprocess.TimeoutExpired:
+                unshare.kill()
+                screen = f"it is not off after {BOOT_S} s\n{unshare.communicate()[0]}"
+            except BaseException:
+                unshare.kill()
+                raise
+        self._judge(unshare.returncode, screen)
+
+    def _judge(self, code: int, screen: str) -> None:
+        """Tell a machine that cannot be had here from one that booted wrongly."""
+        if (self.exchange / "status").exists():
+            return
+        if code == _NOT_HERE:
+            pytest.skip(f"systemd cannot be the first process of a namespace: {screen.strip()[-300:]}")
+        said = self.exchange / "said"
+        did = said.read_text()[-2_500:] if said.exists() else "the task was never begun"
+        pytest.fail(f"the machine did not boot and power off: {code}\n{screen[-2_500:]}\n{did}", pytrace=False)
 
     def written(self) -> set[str]:
         """Return what was written into the root, but for what every machine writes for itself."""
