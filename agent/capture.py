@@ -5,6 +5,7 @@ blocks, and opens a live source again, for ever, when it stops.
 """
 
 import contextlib
+import fcntl
 import importlib
 import itertools
 import logging
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ _FULL_SCALE = 0.999
 _MOST_READ = 4_000_000
 """Samples of all channels read from a file at once: 32 channels must not take 32 times the memory."""
 _LAST_WORDS_BYTES = 2_000
+_PIPE_BYTES = 2**18
+_LEAST_PIPE_BYTES = 2**14
 _END_S = 2.0
 """Seconds that a recorder gets to end by itself."""
 
@@ -96,12 +99,15 @@ class _Converter:
 
     def block(self, channels: Float32) -> Block:
         """Return the block that samples of shape (n, channels) give."""
-        unreal = 0
-        if not np.isfinite(channels.sum(dtype=np.float64)):  # one that is no number makes the sum none
+        unreal = clipped = 0
+        # NaN and infinity show in the extremes; most blocks hold neither them nor full scale, and are looked at once
+        peak = max(channels.max(), -channels.min()) if channels.size else 0.0
+        if not np.isfinite(peak):
             real = np.isfinite(channels)
             unreal = int((~real.all(axis=1)).sum())
             channels = np.where(real, channels, np.float32(0.0))
-        clipped = int((np.abs(channels) >= _FULL_SCALE).any(axis=1).sum())
+        if not peak < _FULL_SCALE:
+            clipped = int((np.abs(channels) >= _FULL_SCALE).any(axis=1).sum())
         mono: Float32 = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)
         return self._at_clock(self._resampler.push(np.ascontiguousarray(mono)), clipped, unreal)
 
@@ -298,6 +304,8 @@ class CommandMic:
         converter = _Converter(self._sample_rate)
         frame_bytes = 2 * self._channels
         wanted = round(_LIVE_BLOCK_S * self._sample_rate) * frame_bytes
+        longest_s = _roomy(child.stdout) / 2 / (self._sample_rate * frame_bytes)
+        block_s, began_s = 0.0, time.monotonic()
         pending = b""
         while True:
             self._wait(child)
@@ -309,8 +317,13 @@ class CommandMic:
                 pcm = np.frombuffer(pending[:whole], "<i2").astype(np.float32) * np.float32(2**-15)
                 pending = pending[whole:]
                 yield converter.block(pcm.reshape(-1, self._channels))
+                now_s = time.monotonic()
+                block_s, began_s = min(now_s - began_s, _LIVE_BLOCK_S), now_s
             if not piece:
                 return
+            if not select.select([child.stdout], [], [], 0)[0]:
+                # as long as the rest of the last block took: a recorder's every buffer would wake the processor
+                time.sleep(min(longest_s, (1 - len(pending) / wanted) * block_s))
 
     def _wait(self, child: "subprocess.Popen[bytes]") -> None:
         """Return when there is sound to be read, or the end; CaptureError if there is neither in time."""
@@ -338,6 +351,13 @@ class CommandMic:
         child = self._child
         if child is not None:
             end_group(child)
+
+
+def _roomy(pipe: IO[bytes]) -> int:
+    """Let a pipe hold seconds of sound where the system allows it; return the bytes that it holds at least."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone; a bound of the system's on all pipes
+        return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return _LEAST_PIPE_BYTES
 
 
 def end_group(child: "subprocess.Popen[bytes]") -> None:
@@ -552,6 +572,7 @@ class Reader:
         self._done = False
         self._behind = 0
         self._behind_s = 0.0
+        self._until = 0
         self._doubt = ""
         self._paused = False
         self._let_go = False
@@ -573,16 +594,27 @@ class Reader:
         """Begin to read."""
         self._thread.start()
 
-    def get(self, timeout_s: float) -> Block | None:
-        """Return the next block, or None if none came in time or the source is over."""
+    def get(self, timeout_s: float, until: int = 0) -> Block | None:
+        """Return the next block, or None if none came in time or the source is over.
+
+        Args:
+            timeout_s: seconds to wait; blocks that came in them are given even if they end before `until`.
+            until: sample clock before which sound is of no use: the blocks up to there are held and given one after
+                the other, so that the processor wakes up once for all of them.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._ring or self._done, timeout_s)
+            self._until = until
+            self._changed.wait_for(lambda: self._is_enough() or self._done, timeout_s)
             if not self._ring:
                 return None
             block = self._ring.popleft()
             self._held -= len(block.samples)
             self._changed.notify_all()
             return block
+
+    def _is_enough(self) -> bool:
+        """Say whether there is what `get` waits for; a ring that fills up is enough in any case."""
+        return bool(self._ring) and (self._behind >= self._until or 2 * self._held >= self._most)
 
     def reopen(self, reason: str) -> None:
         """Let a live source go and open it again: what it delivers is no sound, or it hangs where it cannot tell.
@@ -700,7 +732,8 @@ class Reader:
                 self.dropped_samples += lost
             self._behind = block.start + len(block.samples)
             self._behind_s = self._monotonic()
-            self._changed.notify_all()
+            if self._is_enough():
+                self._changed.notify_all()
 
     def _note(self, error: AudioError, then: str) -> None:
         if str(error) != str(self.last_error):

@@ -124,6 +124,11 @@ class Listener:
         """Return the sample clock behind the last block."""
         return self._heard
 
+    @property
+    def wanted(self) -> int:
+        """Return the sample clock at which the next window ends: less sound than that gives none."""
+        return self._start + self.manifest.features.window_samples
+
     def finish(self) -> tuple[Detection, ...]:
         """Close the events that are open when the audio ends."""
         return tuple(self.decider.finish(self._heard))

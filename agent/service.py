@@ -48,8 +48,11 @@ LEAST_FREE_MB = 0.25
 _CALM_S = 60.0
 """Seconds without lost audio after which none is being lost."""
 _WAIT_S = 1.0
+"""Seconds without the sound that is due after which the loop looks up."""
+_TOGETHER_S = 1.5
+"""Seconds of sound that are waited for at most: each turn of the loop wakes the processor and finds cold caches."""
 _PAUSED_WAIT_S = 5.0
-"""The same while the microphone is let go: each turn of the loop wakes the processor."""
+"""Seconds from one turn to the next while the microphone is let go."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +106,12 @@ class Service:
     _level_dbfs: float = field(init=False, default=-120.0)
     _minute: Minute = field(init=False, default_factory=Minute)
     _expected: int | None = field(init=False, default=None)
+    _until: int = field(init=False, default=0)
+    """Sample clock up to which sound is waited for."""
     _block_s: float = field(init=False)
+    """Monotonic seconds at which the last block was heard..."""
+    _arrived_s: float = field(init=False)
+    """...and at which it had come."""
     _dropped: int = field(init=False, default=0)
     _reopenings: int = field(init=False, default=0)
     _window_s: float = field(init=False, default=0.0)
@@ -118,7 +126,7 @@ class Service:
     def __post_init__(self) -> None:
         """The first minute and the first heartbeat count from now; the first heartbeat goes at once."""
         now_s = self.stages.clock.monotonic_s()
-        self._minute_s = self._block_s = now_s
+        self._minute_s = self._block_s = self._arrived_s = now_s
         self._beat_s = now_s - self.stages.heartbeat_s
 
     def run(self, stop: threading.Event) -> None:
@@ -132,7 +140,7 @@ class Service:
         self.stages.watchdog.ready()
         try:
             while not stop.is_set():
-                block = reader.get(_PAUSED_WAIT_S if self._paused else _WAIT_S)
+                block = reader.get(self._patience_s(), self._until)
                 if block is not None:
                     self._hear(block)
                 elif reader.ended:
@@ -146,6 +154,17 @@ class Service:
         self.stages.watchdog.stopping()
         self._finish()
 
+    def _patience_s(self) -> float:
+        """Return for how long to wait for sound up to the next window's end: nothing sooner gives an alert sooner."""
+        if self._paused or self._expected is None:
+            self._until = 0
+            return _PAUSED_WAIT_S if self._paused else _WAIT_S
+        listener = self.stages.listener
+        rate = listener.manifest.features.sample_rate
+        self._until = min(listener.wanted, self._expected + round(_TOGETHER_S * rate))
+        due_s = self._arrived_s + (self._until - self._expected) / rate
+        return _WAIT_S + max(0.0, due_s - self.stages.clock.monotonic_s())
+
     @property
     def _paused(self) -> bool:
         """Say whether nothing is to be heard, on purpose."""
@@ -155,6 +174,7 @@ class Service:
         """Take one block through the path of a sound."""
         stages = self.stages
         self._block_s = stages.clock.monotonic_s()
+        self._arrived_s = self._block_s if math.isnan(block.arrived_s) else block.arrived_s
         self._note_lag(block)
         self._note_gap(block)
         stages.health.heard(len(block.samples))
@@ -249,7 +269,7 @@ class Service:
     def _hear_nothing(self) -> None:
         """No block came: after a while that is a state of its own."""
         if self._expected is not None:
-            silent_s = self.stages.clock.monotonic_s() - self._block_s
+            silent_s = self.stages.clock.monotonic_s() - self._arrived_s
             rate = self.stages.listener.manifest.features.sample_rate
             self._note_states(self.stages.hearing.tick(self._expected + round(silent_s * rate)))
         elif self.stages.clock.monotonic_s() - self._block_s > 2 * _WAIT_S:
@@ -290,8 +310,8 @@ class Service:
 
     def _note_lag(self, block: Block) -> None:
         """Hear fewer windows rather than hear them ever later."""
-        if math.isnan(block.arrived_s):
-            return
+        if math.isnan(block.arrived_s) or block.start + len(block.samples) < self._until:
+            return  # it was left waiting on purpose
         stages = self.stages
         lag_s = max(0.0, self._block_s - block.arrived_s)
         stages.health.lag_s = max(stages.health.lag_s, lag_s)

@@ -1,1 +1,1 @@
-"""Bringing the parts together: the launcher of `make run`; later bundles, phones and stations."""
+"""What brings the parts to where they run: bundles, install scripts, phones, boards, and the launcher of `make run`."""

@@ -436,6 +436,37 @@ def test_a_listener_that_is_behind_loses_the_oldest_audio_and_it_is_counted() ->
     reader.close()
 
 
+def test_blocks_wait_for_the_one_that_the_listener_wants_and_come_together() -> None:
+    held, more, over = threading.Event(), threading.Event(), threading.Event()
+    reader = run(lambda: Script(8_000, 8_000, held.set, lambda: more.wait(10), 8_000, lambda: over.wait(10)))
+    assert held.wait(5)
+    began_s = time.monotonic()
+    threading.Timer(0.3, more.set).start()
+    given = [reader.get(10.0, 24_000) for _ in range(3)]
+    assert time.monotonic() - began_s >= 0.3
+    assert [block.start for block in given if block is not None] == [0, 8_000, 16_000]
+    over.set()
+    reader.close()
+
+
+def test_a_source_that_falls_silent_gives_what_it_gave() -> None:
+    over = threading.Event()
+    reader = run(lambda: Script(8_000, lambda: over.wait(10)))
+    first = reader.get(0.2, 24_000)
+    assert first is not None
+    assert reader.get(0.0, 24_000) is None
+    over.set()
+    reader.close()
+
+
+def test_a_full_ring_is_enough() -> None:
+    over = threading.Event()
+    reader = run(lambda: Script(8_000, 8_000, lambda: over.wait(10)), ring_s=2.0)
+    assert reader.get(10.0, 10**9) is not None
+    over.set()
+    reader.close()
+
+
 def test_a_microphone_that_stops_is_opened_again_and_the_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 50.0
     sources = [Script(8_000, CaptureError("gone")), Script(8_000, CaptureError("gone"))]

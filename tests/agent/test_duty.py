@@ -60,7 +60,7 @@ class Microphone:
     def start(self) -> None:
         pass
 
-    def get(self, timeout_s: float) -> Block | None:
+    def get(self, timeout_s: float, until: int = 0) -> Block | None:
         if not self._open or self.dead_from_s <= self.now_s - 1_000.0 < self.dead_until_s:
             self.waits_s.append(timeout_s)
             self.now_s += timeout_s
@@ -119,7 +119,7 @@ class Rig:
         real, until_s, left = microphone.get, microphone.now_s + seconds, dict(acts or {})
         looked_s = [-1e9]
 
-        def get(timeout_s: float) -> Block | None:
+        def get(timeout_s: float, until: int = 0) -> Block | None:
             for at_s in [at_s for at_s in left if microphone.now_s - 1_000.0 >= at_s]:
                 self.battery[0] = left.pop(at_s)
                 looked_s[0] = -1e9

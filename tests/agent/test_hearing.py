@@ -103,6 +103,24 @@ def test_no_blocks_is_a_state_too_and_ends_with_the_next_sound() -> None:
     assert [(change.name, change.begins) for change in back] == [("no_audio", False)]
 
 
+def test_silence_counts_from_the_last_sound_and_not_from_the_first_look() -> None:
+    hearing = Hearing()
+    for block in blocks(noise, 6):
+        hearing.push(block)
+    end = 6 * RATE
+    assert hearing.tick(end + 2 * RATE) == []
+    assert hearing.tick(end + 8 * RATE - 1) == []
+    assert [change.name for change in hearing.tick(end + 8 * RATE)] == ["no_audio"]
+
+
+def test_a_device_that_slept_is_not_silent_for_that() -> None:
+    hearing = Hearing()
+    for block in blocks(noise, 6):
+        hearing.push(block)
+    assert hearing.tick(600 * RATE) == []
+    assert hearing.tick(603 * RATE) == []
+
+
 def test_a_short_pause_is_no_state() -> None:
     hearing = Hearing()
     for round_idx in range(5):

@@ -66,6 +66,7 @@ class ScriptedReader:
         self.reopened: list[tuple[float, str]] = []
         self.last_error: AudioError | None = None
         self.on_get: Callable[[int], None] = lambda _: None
+        self.untils: list[int] = []
         self._taken = 0
 
     def start(self) -> None:
@@ -75,13 +76,14 @@ class ScriptedReader:
     def ended(self) -> bool:
         return self._ends and not self._blocks
 
-    def get(self, timeout_s: float) -> Block | None:
+    def get(self, timeout_s: float, until: int = 0) -> Block | None:
         assert self.started
         self.on_get(self._taken)
+        self.untils.append(until)
         self._taken += 1
         block = self._blocks.pop(0) if self._blocks else None
         self.reopenings += block is None
-        self._clock.now_s += timeout_s if block is None else len(block.samples) / RATE
+        self._clock.now_s += 1.0 if block is None else len(block.samples) / RATE
         return block
 
     def reopen(self, reason: str) -> None:
@@ -371,6 +373,18 @@ def test_the_journal_says_what_its_bytes_mean(bench: Maker) -> None:
     assert setting.rules["chainsaw"] == {
         name: getattr(manifest.rules["chainsaw"], name) for name in LabelRule.__slots__
     }
+
+
+def test_the_loop_waits_for_the_sound_that_ends_a_window_and_no_longer(bench: Maker) -> None:
+    made = bench([*audio(20.0), *audio(10.0, first_s=21.3)])
+    made.run()
+    ends = [window.end for window in made.said]
+    assert len(ends) == 12 + 5
+    assert set(ends) <= set(made.reader.untils), "no window waits for a later one"
+    heard = [0, *(block.start + len(block.samples) for block in [*audio(20.0), *audio(10.0, first_s=21.3)])]
+    waits = [until - end for until, end in zip(made.reader.untils[1:], heard[1:], strict=False)]
+    assert max(waits) <= 1.5 * RATE
+    assert min(waits) >= 0
 
 
 # Minutes and heartbeats

@@ -20,6 +20,7 @@ FETCH_S = 300
 PYTHON = ("python3-venv", "libstdc++6", "dash", "coreutils", "sed", "grep", "base-files", "libc-bin")
 SYSTEMD = (
     *("systemd", "dbus", "login", "base-passwd", "util-linux", "mount", "bash", "findutils", "procps", "alsa-utils"),
+    *("tar", "gzip"),
     *PYTHON,
 )
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

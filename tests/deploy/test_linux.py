@@ -4,40 +4,22 @@ The machine is a clean Debian root in namespaces of its own, with systemd as its
 a controller of control groups is not enforced there: memory and tasks are compared with what the unit allows.
 """
 
-import hashlib
 import re
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import certifi
 import pytest
 
 from agent import VERSION
-from deploy.wheels import AS_IT_IS, repacked
 from tests.conftest import REPO
-from tests.deploy.debian import SYSTEMD, debian_root
 from tests.deploy.machine import Machine
+from tests.deploy.releases import HELPERS, another, found, give, prepared
 
 LINUX = REPO / "deploy" / "linux"
 UNITS = sorted(LINUX.glob("*/service/*.service"))
 SCRIPTS = sorted(LINUX.glob("*/*.sh"))
-FLEET = """
-schema: 1
-device: {id: tree}
-capture: {source: pipe, command: [/usr/local/bin/mic], sample_rate: 48000}
-station: {urls: ["https://127.0.0.1:9"], key_file: device.key, ca_file: ca.pem, heartbeat_s: 3600}
-storage: {folder: /var/lib/curupira}
-"""
-MIC = """#!/usr/bin/python3
-import os, sys, time
-while True:
-    sys.stdout.buffer.write(os.urandom(9_600))  # a tenth of a second at 48 kHz
-    sys.stdout.buffer.flush()
-    time.sleep(0.1)
-"""
 
 
 # What can be seen without starting anything
@@ -116,72 +98,9 @@ def test_an_agent_that_gives_signs_of_life_is_not_killed_for_want_of_them() -> N
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return _machine("bookworm", tmp_path)
+    return prepared("bookworm", tmp_path)
 
 
-def _machine(suite: str, folder: Path) -> Machine:
-    machine = Machine(debian_root("amd64", suite, SYSTEMD), folder)
-    fleet = machine.exchange / "fleet"
-    fleet.mkdir()
-    (fleet / "config.yaml").write_text(FLEET)
-    (fleet / "device.key").write_text("5a" * 32)
-    end = "-----END CERTIFICATE-----\n"
-    (fleet / "ca.pem").write_text(Path(certifi.where()).read_text().partition(end)[0] + end)  # some authority's
-    authorities = (
-        machine.folder / "upper/etc/ssl/certs/ca-certificates.crt"
-    )  # Debian's pip wants it; a postinst makes it
-    authorities.parent.mkdir(parents=True)
-    shutil.copy(certifi.where(), authorities)
-    mic = machine.folder / "upper/usr/local/bin/mic"
-    mic.write_text(MIC)
-    mic.chmod(0o755)
-    return machine
-
-
-def give(machine: Machine, bundle: Path, name: str) -> Path:
-    return shutil.copytree(bundle, machine.exchange / name)
-
-
-def another(bundle: Path, version: str, change: tuple[str, bytes, bytes] | None = None) -> None:
-    """Turn an unpacked bundle into one of another version, by its own wheel; perhaps with a fault in a file of it."""
-    (wheel,) = (bundle / "wheels").glob("curupira-*.whl")
-    with zipfile.ZipFile(wheel) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    members["agent/__init__.py"] = members["agent/__init__.py"].replace(VERSION.encode(), version.encode())
-    if change is not None:
-        name, before, after = change
-        assert before in members[name]
-        members[name] = members[name].replace(before, after)
-    info = f"curupira-{VERSION}.dist-info/"
-    moved = {name.replace(info, f"curupira-{version}.dist-info/"): content for name, content in members.items()}
-    metadata = f"curupira-{version}.dist-info/METADATA"
-    moved[metadata] = moved[metadata].replace(f"Version: {VERSION}".encode(), f"Version: {version}".encode())
-    wheel.unlink()
-    draft = bundle / f"curupira-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(draft, "w") as new:
-        for name, content in moved.items():
-            new.writestr(name, content)
-    repacked(draft, bundle / "wheels", AS_IT_IS)
-    draft.unlink()
-    manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(f'"version": "{VERSION}"', f'"version": "{version}"'))
-    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n" for path in files]
-    (bundle / "SHA256SUMS").write_text("".join(lines))
-
-
-HELPERS = """
-main() { systemctl show curupira-agent -p MainPID --value; }
-back() {
-    for _ in $(seq 300); do
-        if [ "$(main)" != 0 ] && [ "$(main)" != "$1" ] && systemctl is-active -q curupira-agent; then return 0; fi
-        sleep 0.1
-    done
-    return 1
-}
-refused() { if "$@"; then exit 99; fi; }
-release() { readlink "/opt/${1:-curupira}/current"; }
-"""
 LIFE = """
 /mnt/first/install.sh --config /mnt/fleet
 release
@@ -253,12 +172,12 @@ def test_the_whole_life_of_an_agent(machine: Machine, unpacked: Callable[[str], 
 
     assert "with XNNPACK: golden answers right" in text
     assert "WatchdogUSec=3min" in text
-    assert int(_found(r"^Uid:\t(\d+)", text)) >= 60_000  # a user of systemd's own making
-    assert _found(r"^Seccomp:\t(\d)", text) == "2"
-    assert _found(r"^NoNewPrivs:\t(\d)", text) == "1"
-    assert int(_found(r"^CapEff:\t(\S+)", text), 16) == 0
-    assert int(_found(r"^VmHWM:\s+(\d+) kB", text)) < 0.8 * int(_found(r"^MemoryMax=(\d+)", text)) / 1_024
-    assert int(_found(r"^Threads:\s+(\d+)", text)) <= int(_found(r"^TasksMax=(\d+)", text)) / 2
+    assert int(found(r"^Uid:\t(\d+)", text)) >= 60_000  # a user of systemd's own making
+    assert found(r"^Seccomp:\t(\d)", text) == "2"
+    assert found(r"^NoNewPrivs:\t(\d)", text) == "1"
+    assert int(found(r"^CapEff:\t(\S+)", text), 16) == 0
+    assert int(found(r"^VmHWM:\s+(\d+) kB", text)) < 0.8 * int(found(r"^MemoryMax=(\d+)", text)) / 1_024
+    assert int(found(r"^Threads:\s+(\d+)", text)) <= int(found(r"^TasksMax=(\d+)", text)) / 2
 
     assert "tree listens (first start)" in said.journal
     assert "Watchdog timeout" in said.journal
@@ -273,15 +192,9 @@ def test_the_whole_life_of_an_agent(machine: Machine, unpacked: Callable[[str], 
     assert machine.written() == {"usr/local/bin/mic"}
 
 
-def _found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text, re.MULTILINE)
-    assert match is not None, pattern
-    return match[1]
-
-
 @pytest.mark.slow
 def test_a_newer_systemd_and_a_read_only_root_do_as_well(tmp_path: Path, unpacked: Callable[[str], Path]) -> None:
-    machine = _machine("trixie", tmp_path)
+    machine = prepared("trixie", tmp_path)
     give(machine, unpacked("x86-64-py313"), "bundle")
     said = machine.run(
         HELPERS
@@ -304,60 +217,3 @@ journalctl -u curupira-agent-doctor -o cat
     machine.run("/mnt/bundle/uninstall.sh").checked()
     assert machine.written() == {"usr/local/bin/mic"}
     assert not any((machine.folder / "data").iterdir())
-
-
-STATION = """
-/mnt/first/install.sh
-release curupira-station
-cat >/usr/local/bin/ask <<'PYTHON'
-#!/usr/bin/python3
-import sys, urllib.request
-print(urllib.request.urlopen("http://127.0.0.1:8765" + sys.argv[1], timeout=5).status)
-PYTHON
-cat >/usr/local/bin/whole <<'PYTHON'
-#!/usr/bin/python3
-import sqlite3, sys
-print("copy", *sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchone())
-PYTHON
-chmod +x /usr/local/bin/ask /usr/local/bin/whole
-for _ in $(seq 100); do if ask /v1/alerts 2>/dev/null; then break; fi; sleep 0.2; done
-ask /
-systemctl list-timers --all --no-pager | grep curupira-station-backup
-systemctl start curupira-station-backup
-/mnt/second/install.sh
-release curupira-station
-ls /var/lib/curupira-station-backups
-for copy in /var/lib/curupira-station-backups/*; do whole "$copy"; done
-grep -E '^(Uid|Seccomp|CapEff):' "/proc/$(systemctl show curupira-station -p MainPID --value)/status"
-
-: restore and ask, as docs/operations.md says
-systemctl stop curupira-station
-cd /var/lib/private/curupira-station && rm -f station.db-wal station.db-shm
-copies=(../curupira-station-backups/*)
-cp "${copies[0]}" station.db && chown --reference=. station.db
-systemctl start curupira-station
-systemd-run --pipe --wait -p DynamicUser=yes -p User=curupira-station -p StateDirectory=curupira-station \
-    -p Environment=HOME=/var/lib/curupira-station \
-    /opt/curupira-station/current/venv/bin/python -P -m base_station device list --data /var/lib/curupira-station
-for _ in $(seq 100); do if ask /v1/alerts 2>/dev/null; then break; fi; sleep 0.2; done
-ask /
-refused /mnt/first/uninstall.sh
-systemctl is-active curupira-station
-/mnt/first/uninstall.sh --purge
-"""
-
-
-@pytest.mark.slow
-def test_the_whole_life_of_a_station(machine: Machine, unpacked: Callable[[str], Path]) -> None:
-    first = unpacked("station-x86-64-py311")
-    give(machine, first, "first")
-    another(give(machine, first, "second"), "9.9.9")
-    text = machine.run(HELPERS + STATION).checked().text
-    links = re.findall(r"^releases/(\S+)-\w+$", text, re.MULTILINE)
-    assert links == [VERSION, "9.9.9"]
-    assert len(re.findall("^200$", text, re.MULTILINE)) == 4
-    assert "no devices; add one" in text
-    assert len(re.findall("^copy ok$", text, re.MULTILINE)) == 2  # one asked for, one before the upgrade
-    assert _found(r"^Seccomp:\t(\d)", text) == "2"
-    assert "holds alerts and evidence; nothing was removed" in text
-    assert machine.written() == {"usr/local/bin/mic", "usr/local/bin/ask", "usr/local/bin/whole"}

@@ -37,10 +37,7 @@ done
 . "$here/release.sh"
 
 waiting() {
-    chrooted='' inside=$root
-    if [ -n "$root" ] && [ "$(id -u)" = 0 ] && chroot "$root" /usr/bin/python3 -c pass 2>/dev/null; then
-        chrooted=yes inside=''
-    fi
+    enter_root
     if [ ! -e "$root$state/outbox.db" ]; then
         echo 0
     else

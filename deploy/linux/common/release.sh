@@ -36,12 +36,16 @@ check_bundle() {
         die "$here: the bundle is damaged, nothing was changed: copy it again"
 }
 
-# In a root of its own the root's Python runs, by chroot, where that can be; else this machine's.
-choose_python() {
+# In a root of its own the root's programs run, by chroot, where that can be; else this machine's.
+enter_root() {
     inside=$root chrooted=
     if [ -n "$root" ] && [ "$(id -u)" = 0 ] && chroot "$root" /usr/bin/python3 -c pass 2>/dev/null; then
         inside='' chrooted=yes
     fi
+}
+
+choose_python() {
+    enter_root
     run "$python" -c pass 2>/dev/null || code=2 die "$python: cannot be run; install python3, or name one with --python"
     wanted=$(manifest python) machine=$(manifest machine)
     found=$(run "$python" -c 'import platform, struct, sys
