@@ -8,7 +8,7 @@ import functools
 import gzip
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from base_station import tables
 from base_station.clockpairs import NONE, ClockPairs
 from base_station.gunzip import TooLargeError, Unpacker
 from base_station.store import Store
+from base_station.track import Track, TrackBuilder, keep_track, kept_tracks
 
 LARGEST_SEGMENT_BYTES = 4_000_000
 """Unpacked; the agent finishes a segment at a quarter of a megabyte."""
@@ -45,6 +46,7 @@ class Extent:
     last_s: float
     n_lines: int = 0
     n_windows: int = 0
+    track: TrackBuilder = field(default_factory=TrackBuilder)
 
     def add(self, line: Line) -> None:
         """Note one of its lines."""
@@ -52,6 +54,7 @@ class Extent:
         self.last_s = max(self.last_s, line.clock.monotonic_s)
         self.n_lines += 1
         self.n_windows += len(line.windows)
+        self.track.add(line)
 
 
 @dataclass(slots=True)
@@ -170,16 +173,19 @@ def _keep(
     # where the first line is damaged nobody knows the run, and only the bytes tell two such segments apart
     run = extent.run if extent.run != _NO_RUN else _NO_RUN + hashlib.sha256(content).hexdigest()[:12]
     mine = (table.c.device_id == device_id) & (table.c.run == run) & (table.c.number == number)
-    with store.database.write() as connection:
+    with store.database.together(), store.database.write() as connection:
         row = connection.execute(select(table.c.seq, table.c.n_bytes, table.c.dated).where(mine)).one_or_none()
         if row is None:
             key = {"device_id": device_id, "run": run, "number": number}
-            connection.execute(insert(table).values(**key, **whole, **times))
+            added = connection.execute(insert(table).values(**key, **whole, **times).returning(table.c.seq))
+            keep_track(store.database, int(added.scalar_one()), extent.track.done())
             return True
         is_longer = len(content) > int(row.n_bytes)
         values = (whole if is_longer else {}) | (times if dated != NONE or is_longer else {})
         if values:
             connection.execute(update(table).where(table.c.seq == row.seq).values(**values))
+        if is_longer:
+            keep_track(store.database, int(row.seq), extent.track.done())
         return bool(is_longer)
 
 
@@ -285,6 +291,21 @@ def lines(store: Store, device_id: str, since: datetime, until: datetime) -> Ite
             at_utc = one.first_utc + timedelta(seconds=line.clock.monotonic_s - begin_s)
             if since <= at_utc < until:
                 yield at_utc, line
+
+
+def tracks(store: Store, kept: Sequence[Shelved]) -> dict[int, Track]:
+    """Return the track of each file by `seq`; a file from before there were tracks is read, and gets its own."""
+    found = kept_tracks(store.database, [one.seq for one in kept])
+    for one in kept:
+        if one.seq in found:
+            continue
+        builder = TrackBuilder()
+        with unshelved(store, [one]) as folder:
+            for line in journal.read(folder):
+                builder.add(line)
+        found[one.seq] = builder.done()
+        keep_track(store.database, one.seq, found[one.seq])
+    return found
 
 
 def windows(store: Store, device_id: str, since: datetime, until: datetime) -> Iterator[HeardWindow]:

@@ -365,6 +365,13 @@ journal_files = Table(
     sqlite_autoincrement=True,
 )
 
+journal_tracks = Table(
+    "journal_tracks",
+    metadata,
+    Column("file_seq", SEQ, ForeignKey("journal_files.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
 people = Table(
     "people",
     metadata,
