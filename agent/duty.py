@@ -17,6 +17,9 @@ from agent.power import STALE_S, Change, Cycle, Policy, PowerConfig
 
 log = logging.getLogger(__name__)
 
+PAUSED = "paused to save power"
+"""How the reason of a gap begins that was meant."""
+
 
 @dataclass(slots=True)
 class Duty:
@@ -155,6 +158,6 @@ class Duty:
             self.reader.resume()
             return
         if self.reader.pause():
-            self.gap_reason = f"paused to save power: {self.level}"
+            self.gap_reason = f"{PAUSED}: {self.level}"
         else:
             self._cycle.paused = False  # a recording: there is nothing to let go

@@ -81,6 +81,8 @@ class Shelved:
     """One start of the agent."""
     number: int
     boot_id: str
+    first_s: float
+    """Seconds of the boot's clock at its first line."""
     first_utc: datetime | None
     """Of its first line; None where nobody knows when it was."""
     last_utc: datetime | None
