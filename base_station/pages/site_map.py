@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from base_station.pages.devices import add_devices
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.live import add_live
+from base_station.pages.log import add_log
 from base_station.pages.login import add_login
 from base_station.pages.logs import add_logs
 from base_station.pages.map import add_map
@@ -21,4 +22,5 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_map(app, site)
     add_logs(site)
     add_devices(site)
+    add_log(site)
     add_frame(app)

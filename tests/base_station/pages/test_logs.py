@@ -2,12 +2,14 @@
 
 import base64
 
+import httpx
 import pytest
 
 from tests.base_station.pages.conftest import PHONE
 from tests.base_station.test_cards import pack
 from tests.base_station.test_fieldlog import Phone, write
 from tests.base_station.test_shelf import listen
+from tests.base_station.test_timeline import log_of_a_night
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -23,6 +25,13 @@ DROP = """([files]) => {
 def drop(page, *files):
     """Drop (name, bytes) pairs onto the page, as a hand would."""
     page.evaluate(DROP, [[[name, base64.b64encode(content).decode()] for name, content in files]])
+
+
+def bring(station, folder):
+    """Bring a journal in over the API."""
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+    answer = httpx.post(f"{station.url}/v1/journals", files=files, timeout=60)
+    assert answer.status_code == 201, answer.text
 
 
 def test_journals_that_are_dropped_or_chosen_are_listed_and_strangers_and_damage_are_named(
@@ -59,3 +68,22 @@ def test_journals_that_are_dropped_or_chosen_are_listed_and_strangers_and_damage
     drop(tab.page, ("card.zip", b"no archive"))
     tab.says("is damaged or encrypted, pack it again")
     looked_at(station.url, "/logs", "logs", lambda page: page.locator("tbody").get_by_text("ipe-07").wait_for())
+
+
+def test_a_log_is_seen_along_time_and_zooming_draws_it_finer(start_station, visit, looked_at, tmp_path):
+    station = start_station()
+    station.add_device("ipe-07")
+    bring(station, log_of_a_night(tmp_path / "journal"))
+    tab = visit(station.url, "/logs/ipe-07")
+    tab.says("400 windows")
+    tab.page.locator(".timeline svg").first.wait_for()
+    tab.says("battery empty")
+    assert tab.page.locator("tbody .missing").count() == 2
+    tab.page.get_by_role("button", name="in the chart").first.click()
+    tab.page.wait_for_function("!document.body.innerText.includes('battery empty')")
+    assert tab.page.locator("tbody .missing").count() == 2
+    tab.page.get_by_role("button", name="All of it").click()
+    tab.says("battery empty")
+    tab.assert_well()
+    looked_at(station.url, "/logs/ipe-07", "log", lambda page: page.get_by_text("battery empty").wait_for())
+    visit(station.url, "/logs/nobody").says("No log of this device can be shown.")
