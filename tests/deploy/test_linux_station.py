@@ -90,7 +90,7 @@ def test_the_whole_life_of_a_station(tmp_path: Path, unpacked: Callable[[str], P
     assert "maria: operator" in text
     assert "all is there: nothing was changed" in text
     secrets = re.findall(r"^tls 600 \S+ \S+/(\w+\.pem)$", text, re.MULTILINE)
-    assert sorted(secrets) == ["authority.pem", "station.pem"]
+    assert sorted(secrets) == ["authority.pem", "ca.pem", "station.pem"]
     assert len(set(re.findall(r"^user (\d+)$", text, re.MULTILINE))) == 1
     assert len(re.findall("^copy ok$", text, re.MULTILINE)) == 2  # one asked for, one before the upgrade
     assert found(r"^Seccomp:\t(\d)", text) == "2"
