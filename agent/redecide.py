@@ -6,7 +6,7 @@ gate kept from the model stays unheard: other rules cannot bring it back.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,16 +59,29 @@ def compare(folder: Path, changes: Changes) -> Comparison:
     """
     wall = WallClock(read(folder))
     reading = read(folder)
+    result = compare_lines(((wall.utc(line), line) for line in reading), changes)
+    result.skipped = reading.skipped + reading.unreadable
+    return result
+
+
+def compare_lines(lines: Iterable[tuple[datetime, Line]], changes: Changes) -> Comparison:
+    """Decide lines of a journal twice: by the rules under which they were written, and with other values put in.
+
+    Args:
+        lines: oldest first, each behind its wall time.
+        changes: new values by label and field.
+
+    Raises:
+        FieldError: a change that this journal's rules do not allow.
+    """
     before, after, result = Redecision({}), Redecision(changes), Comparison()
-    for line in reading:
-        written_utc = wall.utc(line)
+    for written_utc, line in lines:
         _count(result, line, written_utc)
         before.push(line, written_utc)
         after.push(line, written_utc)
     before.finish()
     after.finish()
     result.undecided = before.undecided
-    result.skipped = reading.skipped + reading.unreadable
     result.differences = sorted(_differences(before.events, after.events), key=lambda found: found.event.utc)
     return result
 

@@ -38,6 +38,7 @@ from base_station.incident_log_routes import incident_log_router
 from base_station.incident_routes import incident_router
 from base_station.incidents import Rules
 from base_station.ingest import Ingest
+from base_station.logexport_routes import logexport_router
 from base_station.metrics import metrics_router
 from base_station.picture import png
 from base_station.problems import READING, problem_answers
@@ -180,6 +181,7 @@ def build_api(
     app.include_router(condition_router(store))
     app.include_router(fieldlog_router(store, now))
     app.include_router(export_router(store, now))
+    app.include_router(logexport_router(store))
     app.include_router(registry_router(store, incoming.keys, now))
     app.include_router(session_router(accounts, now))
     app.include_router(metrics_router(store, now))

@@ -10,12 +10,15 @@ import os
 import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import select
 
 from agent.alert import LogMelImage
 from agent.errors import ConfigError
+from base_station import tables
 from base_station.inbox import iso
 from base_station.precision import FALSE, UNSURE
 from base_station.sheets import plain_cells
@@ -43,13 +46,34 @@ class Exported:
     """Judged, but neither sound nor picture is here any more, or nobody was sure."""
 
 
-def export_labels(store: Store, folder: Path) -> Exported:
-    """Write everything that was judged into a folder.
+def judged_ids(store: Store, device_id: str, since: datetime, until: datetime) -> list[str]:
+    """Return the judged alerts of a device that began in a span of time."""
+    alerts, revisions, verdicts = tables.alerts.c, tables.revisions.c, tables.verdicts.c
+    judged = select(verdicts.seq).where(verdicts.alert_id == alerts.alert_id).exists()
+    query = (
+        select(alerts.alert_id)
+        .join(tables.revisions, (revisions.alert_id == alerts.alert_id) & (revisions.revision == 0))
+        .where(alerts.device_id == device_id, revisions.onset_utc >= since, revisions.onset_utc < until, judged)
+        .order_by(alerts.seq)
+    )
+    with store.database.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def export_labels(store: Store, folder: Path, alert_ids: Sequence[str] | None = None) -> Exported:
+    """Write what was judged into a folder.
+
+    Args:
+        store: the database.
+        folder: made if missing.
+        alert_ids: only these; by default everything.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    verdicts = {verdict.alert_id: verdict for verdict in Verdicts(store).latest()}
+    known = Verdicts(store)
+    latest = known.latest() if alert_ids is None else known.latest_of(alert_ids)
+    verdicts = {verdict.alert_id: verdict for verdict in latest}
     sounds: list[dict[str, object]] = []
     pictures: list[dict[str, object]] = []
     left_out = 0

@@ -71,8 +71,8 @@ class Timeline:
     begin_s: float
     end_s: float
     n_files: int
-    thresholds: Mapping[str, float]
-    """Of the labels that are reported, by the last rules in the span."""
+    rules: Mapping[str, Mapping[str, float]]
+    """Of each label that is reported, by the last rules in the span: the numbers of `agent.decide.LabelRule`."""
     stride_s: float
     window_s: Float64
     """When each window ended, shape (n_windows,)."""
@@ -198,7 +198,7 @@ def _whole(
         begin_s=begin_s,
         end_s=end_s,
         n_files=len(parts),
-        thresholds=last.thresholds,
+        rules=last.rules,
         stride_s=last.stride_s,
         window_s=window_s[order],
         scores={label: np.concatenate([_scores(track, label) for track, _ in parts])[order] for label in labels},

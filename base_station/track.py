@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select
 
-from agent.decide import Int8
+from agent.decide import Int8, LabelRule
 from agent.errors import FieldError
 from agent.fieldlog import is_whole, rules_of, sample_rate
 from agent.journal import Line, Setting
@@ -34,7 +34,7 @@ TOLD = ("start", "stop", "power", "state_begins", "state_ends", "alert")
 """Events that a track carries; the others are in `field_events`."""
 _TOLD_FIELDS = ("reason", "level", "state", "alert_id", "revision", "label", "score", "onset_s", "raised_s")
 _LONGEST = 120
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +64,8 @@ class Track:
     run: str
     labels: tuple[str, ...] = ()
     """Columns of the outputs; empty where no model was loaded, or the file's first line is damaged."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Of the labels that are reported, by the rules that the device had."""
+    rules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of each label that is reported: the numbers of `agent.decide.LabelRule`, as the device had them."""
     model_digest: str = ""
     stride_s: float = 0.0
     scores: Float32
@@ -93,7 +93,7 @@ class Track:
             "format": _FORMAT,
             "run": self.run,
             "labels": self.labels,
-            "thresholds": dict(self.thresholds),
+            "rules": self.rules,
             "model_digest": self.model_digest,
             "stride_s": self.stride_s,
             "lost": [asdict(one) for one in self.lost],
@@ -200,7 +200,7 @@ class TrackBuilder:
         return Track(
             run=self._run,
             labels=labels,
-            thresholds={label: rule.threshold for label, rule in rules.items() if rule.alert},
+            rules={label: _numbers(rule) for label, rule in rules.items() if rule.alert},
             model_digest="" if setting is None else setting.model_digest,
             stride_s=0.0 if setting is None else setting.stride / setting.sample_rate,
             scores=_scores(setting),
@@ -214,6 +214,10 @@ class TrackBuilder:
             lost=tuple(self._lost),
             told=tuple(self._told),
         )
+
+
+def _numbers(rule: LabelRule) -> dict[str, float]:
+    return {name: value for name, value in asdict(rule).items() if not isinstance(value, bool)}
 
 
 def _scores(setting: Setting | None) -> Float32:

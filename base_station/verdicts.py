@@ -16,6 +16,7 @@ MOST_WAITING = 2_000
 MOST_KNOWN = 2_000
 """Of the latest verdicts, so many say how doubtful an alert is."""
 MOST_JUDGED = 50_000
+_AT_A_TIME = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,19 @@ class Verdicts:
                 Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__})
                 for row in connection.execute(query)
             ]
+
+    def latest_of(self, alert_ids: Sequence[str]) -> list[Verdict]:
+        """Return the verdict that counts of those of some alerts that have one."""
+        table, found = tables.verdicts, list[Verdict]()
+        for begin in range(0, len(alert_ids), _AT_A_TIME):
+            some = alert_ids[begin : begin + _AT_A_TIME]
+            newest = select(func.max(table.c.seq)).where(table.c.alert_id.in_(some)).group_by(table.c.alert_id)
+            with self._database.read() as connection:
+                rows = connection.execute(select(table).where(table.c.seq.in_(newest)))
+                found += [
+                    Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__}) for row in rows
+                ]
+        return found
 
     def judged_of(self, alert_ids: Sequence[str]) -> set[str]:
         """Return those of some alerts of which anything was said."""

@@ -10,6 +10,7 @@ from nicegui.events import GenericEventArguments
 from starlette.concurrency import run_in_threadpool
 
 from agent.errors import StorageError
+from agent.redecide import Difference
 from base_station import timeline
 from base_station.inbox import iso
 from base_station.logbook import KeptLog, kept_logs
@@ -17,7 +18,9 @@ from base_station.pages import logchart
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.language import mark
 from base_station.pages.logs import log_path
+from base_station.pages.otherrules import GAINED, LOST, OtherRules
 from base_station.pages.parts import Table, box, button, empty, link, selection, text
+from base_station.pages.takehome import TakeHome
 from base_station.timeline import LoggedAlert, Stretch, Timeline
 
 DAYS = (1, 7, 31)
@@ -101,6 +104,9 @@ class _Log:
             say("Nothing was the matter in this time."),
             (say("Since"), say("Lasted"), say("What"), say("Reason")),
         )
+        self._other = OtherRules(self._site.store, self._visitor, lambda: self._span, self._changed, self._look_button)
+        self._take_home = TakeHome(self._visitor)
+        ui.context.client.on_delete(self._other.close)
         ui.timer(0.01, self._read, once=True)
 
     def _toolbar(self) -> None:
@@ -146,6 +152,8 @@ class _Log:
                 "chart:datazoom", self._zoomed, ["start", "end", "batch"], throttle=0.25, leading_events=False
             )
         self._tell()
+        self._other.show(line)
+        self._take_home.show(line)
 
     def _words(self, line: Timeline) -> str:
         say, language = self._visitor.say, self._visitor.language
@@ -221,8 +229,18 @@ class _Log:
             return
         begin, end = (self._visitor.language.moment(_utc(at_s), self._visitor.now()) for at_s in span)
         self._shown.set_text(f"{begin} – {end}")
+        self._take_home.look_at(*span)
         self._show_alerts([one for one in line.alerts if span[0] <= one.at_s <= span[1]])
         self._show_stretches([one for one in line.stretches if one.end_s >= span[0] and one.begin_s <= span[1]])
+
+    def _changed(self, found: Sequence[Difference]) -> None:
+        """Draw the alerts that other rules bring and take."""
+        if self._line is None:
+            return
+        gained, gone = ([one.event for one in found if one.change == change] for change in (GAINED, LOST))
+        marks = logchart.changed_marks(gained, gone, self._wall)
+        legend = logchart.legend(self._line, self._visitor.say, changed=bool(found))
+        self._chart.run_chart_method("setOption", {"series": marks, "legend": {"data": legend}})
 
     # Tables
 

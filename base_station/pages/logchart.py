@@ -211,7 +211,7 @@ def _empty_series(line: Timeline, say: Say) -> list[Options]:
                 "z": _DEPTH.get(label, 2),
                 "lineStyle": {"width": 1.2, "color": colour},
                 "itemStyle": {"color": colour},
-                "markLine": _threshold(line.thresholds.get(label), colour),
+                "markLine": _threshold(line.rules.get(label), colour),
             }
         )
     for row, (kind, word) in enumerate(reversed(KINDS.items())):
@@ -249,8 +249,8 @@ def _measures(say: Say) -> Sequence[tuple[str, str, str]]:
     )
 
 
-def _threshold(threshold: float | None, colour: str) -> Options:
-    lines = [] if threshold is None else [{"yAxis": round(threshold, 4)}]
+def _threshold(rule: Mapping[str, float] | None, colour: str) -> Options:
+    lines = [] if rule is None else [{"yAxis": round(rule["threshold"], 4)}]
     return {
         "silent": True,
         "symbol": "none",

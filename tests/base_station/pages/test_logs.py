@@ -1,6 +1,7 @@
 """Field logs in a real browser: a phone's journal is dropped, and what it brought is seen."""
 
 import base64
+import zipfile
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.base_station.pages.conftest import PHONE
 from tests.base_station.test_cards import pack
 from tests.base_station.test_fieldlog import Phone, write
+from tests.base_station.test_logexport import log_with_a_weak_saw
 from tests.base_station.test_shelf import listen
 from tests.base_station.test_timeline import log_of_a_night
 
@@ -87,3 +89,36 @@ def test_a_log_is_seen_along_time_and_zooming_draws_it_finer(start_station, visi
     tab.assert_well()
     looked_at(station.url, "/logs/ipe-07", "log", lambda page: page.get_by_text("battery empty").wait_for())
     visit(station.url, "/logs/nobody").says("No log of this device can be shown.")
+
+
+def test_other_rules_change_the_alerts_and_what_is_shown_is_taken_along(start_station, visit, tmp_path):
+    station = start_station()
+    station.add_device("ipe-07")
+    bring(station, log_with_a_weak_saw(tmp_path / "journal"))
+    tab = visit(station.url, "/logs/ipe-07")
+    threshold = tab.page.get_by_label("Threshold").first
+    threshold.fill("0.65")
+    threshold.blur()
+    tab.page.get_by_role("button", name="Decide again").click()
+    tab.says("1 new, 0 gone, 1 as before.")
+    assert tab.page.locator(".change").inner_text() == "new"
+    tab.assert_well()
+    threshold.fill("0.95")
+    threshold.blur()
+    tab.page.get_by_role("button", name="Decide again").click()
+    tab.says("0 new, 1 gone, 0 as before.")
+    threshold.fill("0.2")
+    tab.page.get_by_label("Hits").first.fill("9")
+    tab.page.get_by_label("Hits").first.blur()
+    tab.page.get_by_role("button", name="Decide again").click()
+    tab.says("chainsaw.hits: is 9, expected 1 to of = 3")
+    tab.page.get_by_role("button", name="The log's own rules").click()
+    tab.page.wait_for_function("document.querySelector('.rules input').value === '0.8'")
+    tab.page.get_by_label("Windows", exact=True).select_option(label="Chainsaw from 0.80")
+    tab.page.locator("a[href*='at_least']").wait_for()
+    with tab.page.expect_download() as download:
+        tab.page.get_by_text("Windows, CSV").click()
+    assert len(download.value.path().read_text().splitlines()) == 41
+    with tab.page.expect_download() as download:
+        tab.page.get_by_text("Judged alerts, for training").click()
+    assert zipfile.is_zipfile(download.value.path())
