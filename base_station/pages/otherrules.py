@@ -106,7 +106,8 @@ class OtherRules:
         title, least, most, step = FIELDS[name]
         with box("label", "field"):
             text("span", self._visitor.say(title))
-            element = box("input", "", type="number", min=least, max=most, step=step, value=f"{value:g}")
+            element = box("input", "", type="number", min=least, max=most, step=step)
+        element.props["^value"] = f"{value:g}"  # the attribute: the property would be set anew while somebody types
         element.props["inputmode"] = "decimal"
         element.on(
             "change", lambda event: self._ask(label, name, str(event.args)), js_handler="(e) => emit(e.target.value)"
