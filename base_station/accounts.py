@@ -6,13 +6,14 @@ guess are counted in the database, so that all processes of a station count toge
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Connection, Executable, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from agent.errors import AgentError, ConfigError, StorageError
@@ -21,6 +22,7 @@ from base_station.database import Database
 
 VIEWER, OPERATOR = "viewer", "operator"
 ROLES = (VIEWER, OPERATOR)
+_NAME = re.compile(r"[^\W_][\w.@-]{0,62}")
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 200
 SESSION_LASTS = timedelta(hours=12)
@@ -28,6 +30,10 @@ ATTEMPTS_WITHIN = timedelta(minutes=15)
 ATTEMPTS_PER_NAME = 5
 ATTEMPTS_IN_ALL = 100
 """Of all names together, so that many names are no way around."""
+
+
+class LastOperatorError(AgentError):
+    """Nobody could look after the station any more; nothing was changed."""
 
 
 class TooManyAttemptsError(AgentError):
@@ -68,21 +74,55 @@ class Accounts:
 
     # people
 
-    def set_person(self, name: str, role: str, password: str, now_utc: datetime) -> None:
-        """Add somebody, or give him another role and password; his sessions end."""
+    def set_person(
+        self,
+        name: str,
+        role: str,
+        password: str,
+        now_utc: datetime,
+        *,
+        also: Executable | None = None,
+        keep_operator: bool = False,
+    ) -> None:
+        """Add somebody, or give him another role and password; his sessions end.
+
+        Args:
+            name: his.
+            role: one of ROLES.
+            password: of SHORTEST_PASSWORD characters and more.
+            now_utc: station time.
+            also: written in the same transaction.
+            keep_operator: refuse what would leave the station without an operator.
+
+        Raises:
+            ConfigError: the password is too short or too long.
+            LastOperatorError: with `keep_operator`.
+        """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise ConfigError(f"password: has {len(password)} characters, expected {SHORTEST_PASSWORD} to 200")
         hashed = self._hasher.hash(password)
         with self._database.write() as connection:
+            if keep_operator and role != OPERATOR and not _operators_besides(connection, name):
+                raise LastOperatorError(f"{name}: the station would have no operator")
             connection.execute(delete(tables.sessions).where(tables.sessions.c.name == name))
             connection.execute(delete(tables.people).where(tables.people.c.name == name))
             connection.execute(insert(tables.people).values(name=name, role=role, password=hashed, added_utc=now_utc))
+            if also is not None:
+                connection.execute(also)
 
-    def remove_person(self, name: str) -> bool:
-        """Let somebody in no more, at once; return whether there was one of that name."""
+    def remove_person(self, name: str, *, also: Executable | None = None, keep_operator: bool = False) -> bool:
+        """Let somebody in no more, at once; return whether there was one of that name.
+
+        With `keep_operator`, LastOperatorError where nobody else could look after the station.
+        """
         with self._database.write() as connection:
+            if keep_operator and not _operators_besides(connection, name):
+                raise LastOperatorError(f"{name}: is the last operator")
             connection.execute(delete(tables.sessions).where(tables.sessions.c.name == name))
-            return connection.execute(delete(tables.people).where(tables.people.c.name == name)).rowcount == 1
+            gone = connection.execute(delete(tables.people).where(tables.people.c.name == name)).rowcount == 1
+            if gone and also is not None:
+                connection.execute(also)
+        return gone
 
     def people(self) -> list[tuple[str, str]]:
         """Return names and roles."""
@@ -125,24 +165,51 @@ class Accounts:
 
     # machines
 
-    def add_token(self, name: str, role: str, now_utc: datetime) -> str:
-        """Add a token and return it; it cannot be read again. ConfigError if there is one of that name."""
+    def add_token(
+        self,
+        name: str,
+        role: str,
+        now_utc: datetime,
+        *,
+        also: Executable | None = None,
+        keep_operator: bool = False,
+    ) -> str:
+        """Add a token and return it; it cannot be read again.
+
+        Args:
+            name: of the program.
+            role: one of ROLES.
+            now_utc: station time.
+            also: written in the same transaction.
+            keep_operator: refuse the first token of a station that has no operator: it would shut everybody out.
+
+        Raises:
+            ConfigError: there is a token of that name.
+            LastOperatorError: with `keep_operator`.
+        """
         token = f"crp_{secrets.token_urlsafe(32)}"
         try:
             with self._database.write() as connection:
+                if keep_operator and not _operators_besides(connection, ""):
+                    raise LastOperatorError(f"{name}: the station has no operator yet")
                 connection.execute(
                     insert(tables.tokens).values(name=name, role=role, digest=_digest(token), added_utc=now_utc)
                 )
+                if also is not None:
+                    connection.execute(also)
         except StorageError as error:
             if isinstance(error.__cause__, IntegrityError):
                 raise ConfigError(f"{name}: there is such a token already; revoke it first") from error
             raise
         return token
 
-    def revoke_token(self, name: str) -> bool:
+    def revoke_token(self, name: str, *, also: Executable | None = None) -> bool:
         """Take a token no more, at once; return whether there was one of that name."""
         with self._database.write() as connection:
-            return connection.execute(delete(tables.tokens).where(tables.tokens.c.name == name)).rowcount == 1
+            gone = connection.execute(delete(tables.tokens).where(tables.tokens.c.name == name)).rowcount == 1
+            if gone and also is not None:
+                connection.execute(also)
+        return gone
 
     def tokens(self) -> list[tuple[str, str]]:
         """Return names and roles."""
@@ -190,6 +257,20 @@ class Accounts:
     def _dummy(self) -> str:
         self._nobody = self._nobody or self._hasher.hash(secrets.token_urlsafe(16))
         return self._nobody
+
+
+def checked_name(name: str) -> str:
+    """Return a name of a person or a token; ConfigError where it is none."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"NAME: is {name[:70]!r}, expected letters, digits, '.', '_', '@' and '-', at most 63")
+    return name
+
+
+def _operators_besides(connection: Connection, name: str) -> int:
+    """Return how many operators there are but for one; on PostgreSQL they stay so until the transaction ends."""
+    person = tables.people.c
+    others = select(person.name).where(person.role == OPERATOR, person.name != name).with_for_update()
+    return len(connection.execute(others).all())
 
 
 def same(one: str, other: str) -> bool:

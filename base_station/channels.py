@@ -54,6 +54,15 @@ class AppriseChannel:
         return ""
 
 
+def masked(url: str) -> str:
+    """Return an address as it may be shown: Apprise knows what of it is secret."""
+    from apprise import Apprise
+
+    known = Apprise.instantiate(url)
+    shown = "" if known is None or isinstance(known, list) else str(known.url(privacy=True))  # type: ignore[no-untyped-call]
+    return shown.partition("?")[0] or f"{url.partition('://')[0][:20]}://…"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarthRanger:
     """A site of EarthRanger and what an incident is called there."""

@@ -25,8 +25,8 @@ _T = TypeVar("_T")
 class PageConfig:
     """What the pages are told."""
 
-    language: str = "en"
-    """Of readers whose browser asks for none that the station has."""
+    language: str = ""
+    """Of readers whose browser asks for none that the station has; empty: as chosen on the page, else English."""
     tiles: Path | None = None
     """An MBTiles file with raster tiles of the map; without one the map is a grid."""
 
@@ -87,7 +87,7 @@ def _page(document: Fields) -> PageConfig:
     if not document.has("page"):
         return PageConfig()
     section = document.sub("page")
-    language = section.choice("language", LANGUAGES) if section.has("language") else "en"
+    language = section.choice("language", LANGUAGES) if section.has("language") else ""
     tiles = Path(section.text("tiles", longest=4096, shortest=1)) if section.has("tiles") else None
     section.done()
     return PageConfig(language=language, tiles=tiles)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from sqlalchemy import Row, func, select, update
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from base_station import tables
 from base_station.channels import Channel, DeliveryError, RefusedDeliveryError
 from base_station.database import Database
-from base_station.notices import Notice, Rule, digest, due_utc, wants
+from base_station.notices import Notice, Rule, digest, due_utc, trial, wants
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,7 @@ FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 3600.0
 GIVE_UP_AFTER = timedelta(hours=48)
 _AT_ONCE = 50
+_TRIAL_IS_MINE = timedelta(hours=1)
 WAITING, SENT, REFUSED, GIVEN_UP = "waiting", "sent", "refused", "given up"
 
 
@@ -48,9 +49,22 @@ class Deliveries:
         self._database = database
 
     def add(
-        self, notices: Sequence[Notice], rules: Sequence[Rule], now_utc: datetime, zone: tzinfo | None = None
+        self,
+        notices: Sequence[Notice],
+        rules: Sequence[Rule],
+        now_utc: datetime,
+        zone: tzinfo | None = None,
+        held: timedelta = timedelta(0),
     ) -> int:
-        """Let notices wait for everybody who wants them, each once for ever; return how many are new."""
+        """Let notices wait for everybody who wants them, each once for ever; return how many are new.
+
+        Args:
+            notices: what there is to tell.
+            rules: who wants what.
+            now_utc: station time.
+            zone: of the rules' hours; None is the station's own.
+            held: so much later than the rules say.
+        """
         rows = [
             {
                 "rule": rule.name,
@@ -58,7 +72,7 @@ class Deliveries:
                 "digest": rule.digest_minutes > 0,
                 "notice": notice.to_json(),
                 "created_utc": now_utc,
-                "due_utc": due_utc(rule, now_utc, zone),
+                "due_utc": due_utc(rule, now_utc, zone) + held,
                 "attempts": 0,
                 "outcome": WAITING,
                 "error": "",
@@ -92,6 +106,35 @@ class Deliveries:
         for together in _messages(rows):
             told += self._send(channels[together[0].rule], together, now())
         return told
+
+    def send_trial(self, rule: Rule, channel: Channel, now: Callable[[], datetime]) -> Delivery:
+        """Send a test message by a rule at once, whatever its hours, and return what became of it; tried once.
+
+        It stands in the log from the start, due so late that no other process sends it as well.
+        """
+        begun = now()
+        notice = trial(begun)
+        plain = replace(rule, quiet=None, digest_minutes=0)
+        self.add([notice], [plain], begun, held=_TRIAL_IS_MINE)
+        table = tables.deliveries
+        mine = select(table).where(table.c.rule == rule.name, table.c.subject == notice.subject)
+        with self._database.read() as connection:
+            rows = connection.execute(mine).all()
+        self._send(channel, rows, now())
+        with self._database.read() as connection:
+            sent = _delivery(connection.execute(mine).one())
+        if sent.outcome == WAITING:  # a trial that arrives tomorrow tells nobody anything
+            self._note(rows, now(), GIVEN_UP, sent.error, tried=0)
+            sent = replace(sent, outcome=GIVEN_UP, done_utc=now())
+        return sent
+
+    def drop_waiting(self, rule: str, now_utc: datetime) -> int:
+        """Give up what waits for a rule that is no more; return how many."""
+        table = tables.deliveries
+        with self._database.write() as connection:
+            waiting = update(table).where(table.c.rule == rule, table.c.outcome == WAITING)
+            gone = waiting.values(outcome=GIVEN_UP, done_utc=now_utc, error="its rule was removed")
+            return int(connection.execute(gone).rowcount)
 
     def waiting(self) -> int:
         """Return how many notices nobody took yet."""
@@ -139,11 +182,12 @@ class Deliveries:
         outcome: str,
         error: str,
         due: datetime | None = None,
+        tried: int = 1,
     ) -> None:
         if not rows:
             return
         table = tables.deliveries
-        values = {"done_utc": done_utc, "outcome": outcome, "error": error[:300], "attempts": table.c.attempts + 1}
+        values = {"done_utc": done_utc, "outcome": outcome, "error": error[:300], "attempts": table.c.attempts + tried}
         with self._database.write() as connection:
             connection.execute(
                 update(table)
@@ -156,9 +200,13 @@ class Postman:
     """One process's part in telling people."""
 
     def __init__(
-        self, database: Database, channels: Mapping[str, Channel], now: Callable[[], datetime], holder: str
+        self,
+        database: Database,
+        channels: Callable[[], Mapping[str, Channel]],
+        now: Callable[[], datetime],
+        holder: str,
     ) -> None:
-        """Take the database, the way to people for each rule, station time, and a name for this process."""
+        """Take the database, the ways to people as they are now by rule, station time, a name for this process."""
         self._database = database
         self._deliveries = Deliveries(database)
         self._channels = channels
@@ -167,9 +215,10 @@ class Postman:
 
     def tick(self) -> int:
         """Tell what is due; return how many were told."""
-        if not self._channels or not self._database.take_lease("deliver", self._holder, self._now(), _LEASE):
+        channels = self._channels()
+        if not channels or not self._database.take_lease("deliver", self._holder, self._now(), _LEASE):
             return 0
-        return self._deliveries.send_due(self._channels, self._now)
+        return self._deliveries.send_due(channels, self._now)
 
     def leave(self) -> None:
         """Let another process do it at once."""

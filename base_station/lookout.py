@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from base_station.choices import Choices, Ways
 from base_station.config import read_config
 from base_station.deliver import Postman
+from base_station.keys import open_ring
 from base_station.notify_rules import open_channels
 from base_station.settings import Settings
 from base_station.store import Store
@@ -45,8 +47,10 @@ def look_around(settings: Settings, now: Callable[[], datetime], until: Callable
     told = read_config(settings.data)
     os.nice(_NICE)
     with contextlib.closing(Store(settings.database_url)) as store:
-        postman = Postman(store.database, open_channels(told.ways), now, process_name())
-        with ticking(Watch(store, told, now)), ticking(postman):
+        open_channels(told.ways)  # what is wrong in the file stops the start
+        choices = Choices(store.database, open_ring(settings.key_file, make=not store.any_device()))
+        postman = Postman(store.database, Ways(lambda: choices.joined(told)), now, process_name())
+        with ticking(Watch(store, lambda: choices.joined(told), now)), ticking(postman):
             until()
 
 

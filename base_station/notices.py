@@ -1,6 +1,7 @@
 """What people are told, who wants to hear it, and when: pure functions; `deliver` does the telling."""
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -155,6 +156,19 @@ def of_end(spell: Spell, now_utc: datetime) -> Notice:
         body=f"after {lasted}",
         at_utc=now_utc,
         devices=spell.devices or (spell.subject,),
+    )
+
+
+def trial(now_utc: datetime) -> Notice:
+    """Return a message that only says that messages arrive."""
+    return Notice(
+        subject=f"test:{secrets.token_hex(4)}",
+        about="test",
+        kind="test",
+        title="Test message of the Curupira station",
+        body="If you can read this, messages arrive. Nothing was heard.",
+        at_utc=now_utc,
+        confidence=0.0,
     )
 
 

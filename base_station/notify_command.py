@@ -2,17 +2,15 @@
 
 import argparse
 import json
-import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from agent.errors import ConfigError
-from base_station.channels import DeliveryError
+from base_station.choices import Choices
 from base_station.config import FILE, read_config
-from base_station.deliver import Deliveries
+from base_station.deliver import SENT, Deliveries
 from base_station.inbox import iso
-from base_station.notices import Notice
-from base_station.notify_rules import open_channels
+from base_station.notify_rules import open_channel
 from base_station.opened import opened_store
 
 DONE, NO = 0, 1
@@ -25,7 +23,8 @@ def add_parser(
     notify = commands.add_parser(
         "notify",
         help="try the messages to people, and see which arrived",
-        description="Rules stand in station.yaml in DIR, under `notify`; docs/station.md has examples.",
+        description="Rules stand in station.yaml in DIR, under `notify`, or were added on the page /settings; "
+        "docs/station.md has examples.",
     )
     actions = notify.add_subparsers(required=True, metavar="ACTION")
     test = actions.add_parser(
@@ -48,32 +47,19 @@ def add_parser(
 
 
 def _test(options: argparse.Namespace) -> int:
-    ways = read_config(options.data).ways
-    if options.rule is not None:
-        ways = tuple(way for way in ways if way.rule.name == options.rule)
-    if not ways:
-        raise ConfigError(f"{options.data / FILE}: has no such rule under notify; docs/station.md shows one")
-    failed = 0
-    for name, channel in open_channels(ways).items():
-        try:
-            channel.send(_test_notice())
-            print(f"{name}: sent")
-        except DeliveryError as error:
-            failed += 1
-            print(f"{name}: not sent: {error}")
-    return NO if failed else DONE
-
-
-def _test_notice() -> Notice:
-    return Notice(
-        subject=f"test:{secrets.token_hex(4)}",
-        about="test",
-        kind="test",
-        title="Test message of the Curupira station",
-        body="If you can read this, messages arrive. Nothing was heard.",
-        at_utc=datetime.now(UTC),
-        confidence=0.0,
-    )
+    told = read_config(options.data)
+    with opened_store(options.data, options.database) as (store, keys):
+        ways = Choices(store.database, keys).joined(told).ways
+        if options.rule is not None:
+            ways = tuple(way for way in ways if way.rule.name == options.rule)
+        if not ways:
+            raise ConfigError(f"{options.data / FILE}: has no such rule under notify, nor has the page `/settings`")
+        channels = {way.rule.name: open_channel(f"rule {way.rule.name!r}", way) for way in ways}
+        deliveries = Deliveries(store.database)
+        sent = [deliveries.send_trial(way.rule, channels[way.rule.name], lambda: datetime.now(UTC)) for way in ways]
+    for one in sent:
+        print(f"{one.rule}: sent" if one.outcome == SENT else f"{one.rule}: not sent: {one.error}")
+    return DONE if all(one.outcome == SENT for one in sent) else NO
 
 
 def _log(options: argparse.Namespace) -> int:

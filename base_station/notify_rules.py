@@ -11,8 +11,8 @@ from base_station.deadman import NAMES
 from base_station.locate import Place
 from base_station.notices import ABOUT, Area, Hours, Rule
 
-_MOST_RULES = 50
-_KINDS = ("event", "storm", "outage")
+MOST_RULES = 50
+KINDS = ("event", "storm", "outage")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,9 @@ def parse_ways(document: Fields, key: str) -> tuple[Way, ...]:
     """Read the list of rules; FieldError names what is wrong."""
     if not document.has(key):
         return ()
-    ways = [_way(Fields(each, f"{key}.{idx}")) for idx, each in enumerate(document.sequence(key, longest=_MOST_RULES))]
+    ways = [
+        parse_way(Fields(each, f"{key}.{idx}")) for idx, each in enumerate(document.sequence(key, longest=MOST_RULES))
+    ]
     names = [way.rule.name for way in ways]
     for idx, name in enumerate(names):
         if name in names[:idx]:
@@ -38,22 +40,23 @@ def parse_ways(document: Fields, key: str) -> tuple[Way, ...]:
 
 def open_channels(ways: tuple[Way, ...]) -> Mapping[str, Channel]:
     """Return the way for each rule by its name; ConfigError if an address or a token is wrong."""
-    channels: dict[str, Channel] = {}
-    for idx, way in enumerate(ways):
-        where = f"station.yaml: notify.{idx}"
-        if way.earthranger is not None:
-            channels[way.rule.name] = EarthRangerChannel(where, way.earthranger)
-        else:
-            channels[way.rule.name] = AppriseChannel(where, way.apprise)
-    return channels
+    return {way.rule.name: open_channel(f"station.yaml: notify.{idx}", way) for idx, way in enumerate(ways)}
 
 
-def _way(fields: Fields) -> Way:
+def open_channel(where: str, way: Way) -> Channel:
+    """Return one way; ConfigError, which begins with `where`, if an address or a token is wrong."""
+    if way.earthranger is not None:
+        return EarthRangerChannel(where, way.earthranger)
+    return AppriseChannel(where, way.apprise)
+
+
+def parse_way(fields: Fields) -> Way:
+    """Read one rule; FieldError names what is wrong."""
     rule = Rule(
         name=fields.text("name", longest=40, shortest=1),
         about=_words(fields, "about", ABOUT) or ABOUT,
         labels=fields.texts("labels", longest=20) if fields.has("labels") else (),
-        kinds=_words(fields, "kinds", _KINDS) or ("event",),
+        kinds=_words(fields, "kinds", KINDS) or ("event",),
         conditions=_words(fields, "conditions", tuple(NAMES)) or tuple(NAMES),
         ends=fields.has("ends") and fields.flag("ends"),
         confidence=fields.number("confidence", 0, 1) if fields.has("confidence") else 0.0,

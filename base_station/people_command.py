@@ -2,16 +2,16 @@
 
 import argparse
 import getpass
-import re
 import sys
 from datetime import UTC, datetime
 
 from agent.errors import ConfigError
-from base_station.accounts import ROLES, VIEWER, Accounts
+from base_station.accounts import ROLES, VIEWER, Accounts, checked_name
+from base_station.admission import COMMAND_LINE
 from base_station.opened import opened_store
+from base_station.registry import audit_row
 
 DONE = 0
-_NAME = re.compile(r"[^\W_][\w.@-]{0,62}")
 
 
 def add_parser(
@@ -44,10 +44,12 @@ def add_parser(
 
 
 def _user_add(options: argparse.Namespace) -> int:
-    name = _checked(options.name)
+    name = checked_name(options.name)
     password = getpass.getpass(f"password of {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    now = datetime.now(UTC)
     with opened_store(options.data, options.database) as (store, _):
-        Accounts(store.database).set_person(name, options.role, password, datetime.now(UTC))
+        note = audit_row(COMMAND_LINE, "person_set", name, now, role=options.role)
+        Accounts(store.database).set_person(name, options.role, password, now, also=note)
     print(f"{name}: {options.role}; earlier sessions have ended")
     return DONE
 
@@ -61,15 +63,18 @@ def _user_list(options: argparse.Namespace) -> int:
 
 def _user_remove(options: argparse.Namespace) -> int:
     with opened_store(options.data, options.database) as (store, _):
-        if not Accounts(store.database).remove_person(options.name):
+        note = audit_row(COMMAND_LINE, "person_removed", options.name, datetime.now(UTC))
+        if not Accounts(store.database).remove_person(options.name, also=note):
             raise ConfigError(f"{options.name}: there is no such person; `user list` names them")
     print(f"{options.name}: removed, sessions ended")
     return DONE
 
 
 def _token_add(options: argparse.Namespace) -> int:
+    name, now = checked_name(options.name), datetime.now(UTC)
     with opened_store(options.data, options.database) as (store, _):
-        token = Accounts(store.database).add_token(_checked(options.name), options.role, datetime.now(UTC))
+        note = audit_row(COMMAND_LINE, "token_added", name, now, role=options.role)
+        token = Accounts(store.database).add_token(name, options.role, now, also=note)
     print(token)
     print("it is shown this once; send it as Authorization: Bearer TOKEN", file=sys.stderr)
     return DONE
@@ -84,13 +89,8 @@ def _token_list(options: argparse.Namespace) -> int:
 
 def _token_remove(options: argparse.Namespace) -> int:
     with opened_store(options.data, options.database) as (store, _):
-        if not Accounts(store.database).revoke_token(options.name):
+        note = audit_row(COMMAND_LINE, "token_revoked", options.name, datetime.now(UTC))
+        if not Accounts(store.database).revoke_token(options.name, also=note):
             raise ConfigError(f"{options.name}: there is no such token; `token list` names them")
     print(f"{options.name}: revoked")
     return DONE
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"NAME: is {name!r}, expected letters, digits, '.', '_', '@' and '-', at most 63")
-    return name

@@ -13,6 +13,7 @@ from agent.errors import ConfigError
 from base_station.accounts import OPERATOR, Accounts
 from base_station.api import build_api
 from base_station.authority import names_of, renew, server_file
+from base_station.choices import Choices
 from base_station.config import read_config
 from base_station.inbox import Inbox
 from base_station.keys import open_ring
@@ -60,12 +61,15 @@ def serve(
             from base_station.pages.frame import Site
             from base_station.pages.site_map import add_pages
 
+            choices = Choices(store.database, keys)
+            choices.joined(told)  # the pages' language is known from the first request on
             site = Site(
                 store=store,
                 accounts=accounts,
                 keys=keys,
                 settings=settings,
                 told=told,
+                choices=choices,
                 roll=RollCall(store),
                 tiles=tiles,
                 now=now,

@@ -40,10 +40,11 @@ _NAME = "watch"
 class Watch:
     """One process's part in the look around."""
 
-    def __init__(self, store: Store, config: StationConfig, now: Callable[[], datetime]) -> None:
-        """Take the database, what the station was told to do, and station time."""
+    def __init__(self, store: Store, told: Callable[[], StationConfig], now: Callable[[], datetime]) -> None:
+        """Take the database, what says what the station is told now, and station time."""
         self._store = store
-        self._config = config
+        self._told = told
+        self._config = StationConfig()
         self._now = now
         self._conditions = ConditionLog(store.database)
         self._census = Census(store)
@@ -56,6 +57,7 @@ class Watch:
         now = self._now()
         if not self._store.database.take_lease(_NAME, self._holder, now, LEASE):
             return None
+        self._config = self._told()
         made = self._look(now)
         self._tell(made, now)
         self._tidy(now)

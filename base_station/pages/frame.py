@@ -50,6 +50,7 @@ from starlette.responses import Response
 from agent import VERSION
 from agent.errors import StorageError
 from base_station.accounts import OPERATOR, VIEWER, Accounts, Who
+from base_station.choices import Choices
 from base_station.config import StationConfig
 from base_station.guard import WHO, session_secret
 from base_station.keys import KeyRing
@@ -66,6 +67,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 LOOK_ANYWAY = timedelta(seconds=5)
 """What only time changes (`3 min ago`, a device that falls silent) is brought up to date this often."""
+PATIENCE_S = 30.0
+"""So long a page may wait for its figures; a busy station is slow, and a page that is late is better than none."""
 RECONNECT_WITHIN_S = 30.0
 """A browser that finds back within so long goes on where it was; after that its page is loaded anew."""
 LANGUAGE_COOKIE = "curupira_language"
@@ -97,6 +100,7 @@ NAVIGATION = (
     Target(path="/devices", icon="sensors", title=mark("Devices")),
     Target(path="/logs", icon="sd_card", title=mark("Field logs")),
     Target(path="/reports", icon="bar_chart", title=mark("Reports")),
+    Target(path="/settings", icon="tune", title=mark("Settings")),
 )
 
 
@@ -109,6 +113,9 @@ class Site:
     keys: KeyRing
     settings: Settings
     told: StationConfig
+    """By `station.yaml` alone."""
+    choices: Choices
+    """What operators chose on the page besides."""
     roll: RollCall
     """All devices, for whoever looks."""
     tiles: Tiles | None
@@ -128,7 +135,7 @@ class Visitor:
         self.language: Language = chosen_language(
             request.cookies.get(LANGUAGE_COOKIE, ""),
             request.headers.get("accept-language", ""),
-            site.told.page.language,
+            site.told.page.language or site.choices.language,
         )
         self.say = self.language.say
         self.plural = self.language.plural
@@ -244,7 +251,7 @@ def page(site: Site, path: str, title: str, role: str = VIEWER) -> Callable[[Cal
         first = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
         rest = list(inspect.signature(build).parameters.values())[1:]
         shown.__signature__ = inspect.Signature([first, *rest])  # type: ignore[attr-defined]
-        ui.page(path)(shown)
+        ui.page(path, response_timeout=PATIENCE_S)(shown)
 
     return declare
 

@@ -90,7 +90,9 @@ def _within(address: str) -> str:
 
 def _language(site: Site, request: Request) -> Language:
     cookie = request.cookies.get(LANGUAGE_COOKIE, "")
-    return chosen_language(cookie, request.headers.get("accept-language", ""), site.told.page.language)
+    return chosen_language(
+        cookie, request.headers.get("accept-language", ""), site.told.page.language or site.choices.language
+    )
 
 
 _PAGE = """<!doctype html>

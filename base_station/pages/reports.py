@@ -108,7 +108,7 @@ class _Page:
         for name, label, day in (("first", say("From"), wish.span.first), ("last", say("To"), wish.span.last)):
             with box("label", "field own"):
                 text("span", label)
-                box("input", "", type="date", name=name, value=day.isoformat())
+                box("input", "", type="date", name=name).props["defaultValue"] = day.isoformat()
         self._labels = box("div")
         with box("button", "button main", type="submit"):
             text("span", say("Show"))
@@ -145,7 +145,8 @@ class _Page:
 
 def named_areas(site: Site) -> Mapping[str, Area]:
     """Return the areas that rules are about, by the rule's name."""
-    return {way.rule.name: way.rule.area for way in site.told.ways if way.rule.area is not None}
+    ways = site.choices.joined(site.told).ways
+    return {way.rule.name: way.rule.area for way in ways if way.rule.area is not None}
 
 
 class _Sheet:

@@ -11,6 +11,7 @@ from base_station.pages.logs import add_logs
 from base_station.pages.map import add_map
 from base_station.pages.reports import add_reports
 from base_station.pages.review import add_review
+from base_station.pages.settings import add_settings
 
 
 def add_pages(app: FastAPI, site: Site) -> None:
@@ -19,6 +20,7 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_live(site)
     add_review(site)
     add_reports(site)
+    add_settings(site)
     add_map(app, site)
     add_logs(site)
     add_devices(site)

@@ -201,7 +201,7 @@ def test_at_any_time_exactly_what_is_wrong_is_open_and_nothing_begins_twice_with
 
 @both
 def test_the_station_keeps_begin_and_end_and_the_api_tells_them(station, ipe, heartbeat_of):
-    watch = Watch(station.store, StationConfig(), station.clock)
+    watch = Watch(station.store, StationConfig, station.clock)
     station.send(ipe, heartbeat_of("ipe-07", states=("zeros",)))
     watch.tick()
     begin = "2026-11-20T03:00:00.000Z"
@@ -255,7 +255,7 @@ def test_hours_and_the_age_of_a_model_come_from_heartbeats(station, ipe, heartbe
 
 
 def test_one_process_looks_around_and_another_takes_over(station):
-    one, other = (Watch(station.store, StationConfig(), station.clock) for _ in range(2))
+    one, other = (Watch(station.store, StationConfig, station.clock) for _ in range(2))
     assert one.tick() is not None
     assert other.tick() is None
     station.clock.pass_s(61)  # the first was killed

@@ -23,7 +23,7 @@ def small(monkeypatch):
 
 def test_there_is_something_of_everything_and_it_goes_on(station):
     assert demo.fill(station.store, station.keys, station.clock(), seed=1) > 20
-    Watch(station.store, StationConfig(), station.clock).tick()
+    Watch(station.store, StationConfig, station.clock).tick()
     found = station.get("/v1/conditions", holding=True)["conditions"]
     assert {(each["subject"], each["name"]) for each in found} == {
         ("tree-003", "late"),

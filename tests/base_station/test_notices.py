@@ -178,7 +178,7 @@ def test_a_digest_goes_out_as_one(store, station_clock):
 def test_one_process_delivers(store, station_clock):
     ears = Ears()
     Deliveries(store.database).add([incident()], [Rule(name="a")], station_clock())
-    one, other = (Postman(store.database, {"a": ears}, station_clock, holder) for holder in "xy")
+    one, other = (Postman(store.database, lambda: {"a": ears}, station_clock, holder) for holder in "xy")
     assert (one.tick(), other.tick()) == (1, 0)
     one.leave()
 
@@ -187,7 +187,7 @@ def test_one_process_delivers(store, station_clock):
 def test_what_the_station_hears_reaches_people(station, ipe, alert_of, heartbeat_of):
     rules = (Rule(name="saws", about=("incident",), confidence=0.7), Rule(name="health", about=("condition",)))
     config = StationConfig(ways=tuple(Way(rule=rule) for rule in rules))
-    watch = Watch(station.store, config, station.clock)
+    watch = Watch(station.store, lambda: config, station.clock)
     station.send(ipe, alert_of("ipe-07", log_mel=None))
     station.send(ipe, heartbeat_of("ipe-07", states=("zeros",)))
     watch.tick()
@@ -370,7 +370,33 @@ def test_the_test_command_says_what_arrives(tmp_path, capsys):
         assert run("notify", "test", "--data", tmp_path, "--rule", "c") == 2
     assert len(seen) == 2
     assert run("notify", "log", "--data", tmp_path) == 0
-    assert "nothing was to be sent" in capsys.readouterr().out
+    logged = capsys.readouterr().out
+    assert logged.count("sent (1 tries)") == 2
+    assert logged.count("given up (1 tries)") == 1
+
+
+def test_a_test_message_waits_for_no_quiet_hours_and_is_tried_once(store, station_clock):
+    tried = []
+
+    class Broken:
+        def send(self, notice):
+            tried.append(notice.title)
+            raise DeliveryError("no route")
+
+    rule = Rule(name="a", quiet=Hours(0, 24), digest_minutes=60)
+    deliveries = Deliveries(store.database)
+    sent = deliveries.send_trial(rule, Broken(), station_clock)
+    assert (sent.outcome, sent.error, sent.attempts) == ("given up", "no route", 1)
+    station_clock.pass_s(90_000)
+    assert deliveries.send_due({"a": Broken()}, station_clock) == 0
+    assert len(tried) == 1
+
+
+def test_what_waits_for_a_removed_rule_waits_no_more(store, station_clock):
+    deliveries = Deliveries(store.database)
+    deliveries.add([incident()], [Rule(name="a"), Rule(name="b")], NOW)
+    assert deliveries.drop_waiting("a", NOW) == 1
+    assert deliveries.counts() == {"given up": 1, "waiting": 1}
 
 
 def test_metrics_tell_what_the_database_holds(station, ipe, alert_of):

@@ -5,18 +5,21 @@ import io
 import random
 import uuid
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import URL, delete, insert, update
 
 from agent.errors import FieldError
 from base_station import days, tables
+from base_station.backup import back_up, restore
 from base_station.locate import Place
 from base_station.notices import Area
 from base_station.reports import Asked, Span, possible_hours, report
 from base_station.retention import Retention, prune
+from base_station.store import Store
 
 both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
@@ -153,6 +156,19 @@ def test_what_retention_let_go_stays_counted(forest):
     days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
     prune(forest.database, Retention(alert_days=1), NOW + timedelta(days=40))
     assert figures(report(forest, Asked(span=SPAN, areas={}), NOW, UTC)) == counted_plainly(heard, UTC)
+
+
+@both
+def test_a_restored_station_counts_nothing_twice(forest, tmp_path):
+    heard = some_alerts(80)
+    keep(forest, heard)
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    back_up(forest.database, tmp_path / "copy.db")
+    url = URL.create("sqlite", database=str(tmp_path / "new.db"))
+    restore(tmp_path / "copy.db", url)
+    with closing(Store(url)) as restored:
+        days.refresh(restored.database, NOW + timedelta(hours=1), UTC)
+        assert figures(report(restored, Asked(span=SPAN, areas={}), NOW, UTC)) == counted_plainly(heard, UTC)
 
 
 def test_alerts_that_are_not_counted_yet_are_owned_up_to(forest, monkeypatch):
