@@ -1,7 +1,7 @@
 """Conditions with their begin and end, in the database: what holds now, and what held when."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -128,6 +128,29 @@ class ConditionLog:
             rows = [*connection.execute(alone), *connection.execute(together)]
         spells = {row.seq: _spell(row) for row in rows}
         return [spells[seq] for seq in sorted(spells, reverse=True)]
+
+    def held_between(self, since: datetime, until: datetime, subjects: Collection[str], most: int) -> list[Spell]:
+        """Return what held at some time of a span, the latest begun first.
+
+        Args:
+            since: begin of the span.
+            until: its end.
+            subjects: of these devices; and of links, which are about several.
+            most: conditions.
+        """
+        table = tables.conditions
+        query = (
+            select(table)
+            .where(
+                table.c.begin_utc <= until,
+                or_(table.c.end_utc.is_(None), table.c.end_utc >= since),
+                or_(table.c.subject.in_(subjects), table.c.name == _TOGETHER),
+            )
+            .order_by(table.c.seq.desc())
+            .limit(most)
+        )
+        with self._database.read() as connection:
+            return [_spell(row) for row in connection.execute(query)]
 
     def record(self, made: Changes, now_utc: datetime) -> None:
         """Write down what changed, in small transactions: devices wait for their receipts meanwhile."""

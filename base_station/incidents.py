@@ -14,6 +14,8 @@ from base_station.locate import REACH_M, Ear, Estimate, Place, estimate, metres
 
 OUTAGE_BURST = timedelta(minutes=5)
 """Alerts that waited for a link all arrive within so long of each other once it is back."""
+_REACH_DEG = REACH_M / 110_000.0
+"""Of latitude; somewhat more than the reach."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,9 +221,13 @@ def _position(group: Sequence[Heard], listening: Mapping[str, Place]) -> Estimat
         return None
     ears = tuple(loudest[name] for name in sorted(loudest))
     heard = {alert.device_id for alert in group}
+    # by latitude first: there may be ten thousand devices, and most are far away
+    south = min(ear.place.latitude for ear in ears) - _REACH_DEG
+    north = max(ear.place.latitude for ear in ears) + _REACH_DEG
+    near = [(name, place) for name, place in listening.items() if south <= place.latitude <= north]
     silent = tuple(
         place
-        for name, place in sorted(listening.items())
+        for name, place in sorted(near)
         if name not in heard and any(metres(place, ear.place) <= REACH_M for ear in ears)
     )
     return estimate(ears, silent)

@@ -14,19 +14,19 @@ from sqlalchemy import func, select
 
 from base_station import tables
 from base_station.condition_log import ConditionLog, Spell
+from base_station.fleet import SILENT as SILENT_BY
+from base_station.fleet import UNHEARING
 from base_station.locate import Place
 from base_station.store import Store
 
-LISTENING, TROUBLE, SILENT, WAITING, REVOKED = "listening", "trouble", "silent", "waiting", "revoked"
-STATES = (LISTENING, TROUBLE, SILENT, WAITING, REVOKED)
-"""From the best on; `waiting` has never called."""
+LISTENING, TROUBLE, SILENT, NEVER, REVOKED = "listening", "trouble", "silent", "never", "revoked"
+STATES = (LISTENING, NEVER, TROUBLE, SILENT, REVOKED)
+"""The worst of several comes last; `never` has not called yet."""
 SILENT_AFTER = timedelta(hours=6)
 """Whatever the look around says: it may itself have stopped."""
 KEPT = timedelta(seconds=4)
 """All who look within this get the same roll."""
 
-_SILENT_BY = frozenset({"late", "link"})
-_DEAF_BY = frozenset({"deaf", "faulty"})
 _LARGEST_LATITUDE = 85.0
 
 
@@ -48,7 +48,7 @@ class Seen:
     @property
     def hears(self) -> bool:
         """Say whether it would hear something: low on battery it does, deaf or silent it does not."""
-        troubled = any(spell.name in _DEAF_BY for spell in self.conditions)
+        troubled = any(spell.name in UNHEARING for spell in self.conditions)
         return self.state in (LISTENING, TROUBLE) and not troubled
 
 
@@ -63,6 +63,8 @@ class Roll:
     """By state."""
     hearing: int
     """How many would hear something now."""
+    looks: int
+    """Another number when a map of them looks different."""
 
     @property
     def admitted(self) -> int:
@@ -124,7 +126,13 @@ def call_roll(store: Store, now_utc: datetime) -> Roll:
             )
         )
     counts = Counter(one.state for one in devices)
-    return Roll(at_utc=now_utc, devices=devices, counts=counts, hearing=sum(one.hears for one in devices))
+    return Roll(
+        at_utc=now_utc,
+        devices=devices,
+        counts=counts,
+        hearing=sum(one.hears for one in devices),
+        looks=hash(tuple((one.device_id, one.name, one.state, one.place) for one in devices)),
+    )
 
 
 def _by_device(holding: Sequence[Spell]) -> Mapping[str, list[Spell]]:
@@ -139,8 +147,8 @@ def _state(is_revoked: bool, last_contact: datetime | None, spells: Sequence[Spe
     if is_revoked:
         return REVOKED
     if last_contact is None:
-        return WAITING
-    if now_utc - last_contact > SILENT_AFTER or any(spell.name in _SILENT_BY for spell in spells):
+        return NEVER
+    if now_utc - last_contact > SILENT_AFTER or any(spell.name in SILENT_BY for spell in spells):
         return SILENT
     return TROUBLE if spells else LISTENING
 

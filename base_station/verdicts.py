@@ -1,6 +1,6 @@
 """What people said of alerts, in the database: each saying is kept, the latest of each alert counts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, String, cast, func, insert, select
 from base_station import tables
 from base_station.incidents import Rules
 from base_station.precision import FALSE, TRUE, Judged, Precision, at_random, by_uncertainty, precisions
-from base_station.store import Store
+from base_station.store import LARGEST_PAGE, Store
 
 MOST_WAITING = 2_000
 """Of the newest alerts without a verdict, so many are looked through for the most doubtful."""
@@ -62,6 +62,24 @@ class Verdicts:
                 Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__})
                 for row in connection.execute(query)
             ]
+
+    def among(self, alert_ids: Collection[str]) -> dict[str, Verdict]:
+        """Return by alert the verdict that counts; those that nobody judged are left out."""
+        table, ids = tables.verdicts, list(alert_ids)
+        found: dict[str, Verdict] = {}
+        for begin in range(0, len(ids), LARGEST_PAGE):  # SQLite bounds the variables of a statement
+            some = ids[begin : begin + LARGEST_PAGE]
+            query = select(table).where(table.c.alert_id.in_(some)).order_by(table.c.seq)
+            with self._database.read() as connection:
+                for row in connection.execute(query):
+                    said = Verdict(**{name: getattr(row, name) for name in Verdict.__dataclass_fields__})
+                    found[said.alert_id] = said
+        return found
+
+    def marker(self) -> int:
+        """Return a number that rises with every verdict."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.max(tables.verdicts.c.seq))).scalar_one() or 0)
 
     def latest(self, most: int = MOST_JUDGED) -> list[Verdict]:
         """Return the verdict that counts of every alert that has one, the latest given first."""

@@ -1,14 +1,14 @@
 """The languages of the station: what is written in English here, said as the reader says it.
 
-The English text is the key; `locale/LANGUAGE/PAGE.po` has the others, one file for each page. Babel knows how dates,
-numbers and lengths of time are written.
+The English text is the key; `locale/LANGUAGE/PAGE.po` has the others, one file for each page. Babel knows how dates
+and numbers are written; what languages have in common is in `base_station.words`.
 """
 
 import functools
 import gettext
 import io
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime
 from pathlib import Path
 
 from babel import Locale, negotiate_locale
@@ -16,6 +16,10 @@ from babel.dates import format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
+
+from base_station.words import English, mark, rounded
+
+__all__ = ["LANGUAGES", "Language", "chosen_language", "mark"]
 
 ENGLISH_CODE = "en"
 LANGUAGES = {
@@ -32,13 +36,8 @@ _QUASAR = {"en": "en-US", "pt": "pt-BR", "es": "es", "fr": "fr", "id": "id"}
 _FOLDER = Path(__file__).with_name("locale")
 
 
-def mark(text: str) -> str:
-    """Return a text as it is; it is translated where it is shown, and this puts it into the catalogues."""
-    return text
-
-
 @dataclass(frozen=True, slots=True)
-class Language:
+class Language(English):
     """One language: sentences from the catalogues, numbers and times by Babel."""
 
     code: str
@@ -70,35 +69,8 @@ class Language:
 
     def number(self, value: float, digits: int = 0) -> str:
         """Return a number with so many digits after the point, and a real minus sign."""
-        rounded = round(value, digits) + 0.0  # no minus before a zero
         pattern = "#,##0" + ("." + "0" * digits if digits else "")
-        return format_decimal(rounded, pattern, locale=self.locale).replace("-", "\u2212")
-
-    def percent(self, share: float, digits: int = 0) -> str:
-        """Return a share as per cent."""
-        return f"{self.number(100.0 * share, digits)}\u00a0%"
-
-    def span(self, seconds: float) -> str:
-        """Return a length of time, coarser the longer it is: `42 s`, `7 min`, `3 h`, `5 days`."""
-        seconds = max(0.0, seconds)
-        if seconds < 60:
-            return f"{self.number(seconds)} s"
-        if seconds < 3600:
-            return f"{self.number(seconds // 60)} min"
-        if seconds < 48 * 3600:
-            return f"{self.number(seconds // 3600)} h"
-        return self.plural("{count} day", "{count} days", int(seconds // 86_400))
-
-    def ago(self, moment: datetime, now: datetime) -> str:
-        """Return how long ago a moment was; steps of 5 s below a minute, so that the eye is not drawn to it."""
-        seconds = (now - moment).total_seconds()
-        if seconds < 5:
-            return self.say("just now")
-        return self.say("{span} ago", span=self.span(seconds // 5 * 5 if seconds < 60 else seconds))
-
-    def time(self, moment: datetime, zone: tzinfo | None = None) -> str:
-        """Return a time of day, to the second; None is the station's own zone."""
-        return f"{moment.astimezone(zone):%H:%M:%S}"
+        return format_decimal(rounded(value, digits), pattern, locale=self.locale).replace("-", "\u2212")
 
     def day(self, day: date, skeleton: str = "yMMMd") -> str:
         """Return a day, by default with its month as a word and its year.
@@ -109,19 +81,9 @@ class Language:
         """
         return format_skeleton(skeleton, day, locale=self.locale)
 
-    def moment(self, moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
-        """Return local wall time, with the day where it is another one.
-
-        Args:
-            moment: what to show.
-            now: to know today.
-            zone: the ranger's; None is the station's own.
-        """
-        local, today = moment.astimezone(zone), now.astimezone(zone)
-        if local.date() == today.date():
-            return f"{local:%H:%M:%S}"
-        skeleton = "MMMd" if local.year == today.year else "yMMMd"
-        return f"{format_skeleton(skeleton, local.replace(tzinfo=None), locale=self.locale)} {local:%H:%M}"
+    def dated(self, local: datetime, *, with_year: bool) -> str:
+        """Return the day of a local time."""
+        return self.day(local.date(), "yMMMd" if with_year else "MMMd")
 
 
 def chosen_language(cookie: str, accepted: str, usual: str = ENGLISH_CODE) -> Language:

@@ -102,7 +102,7 @@ window.curupiraMap = (() => {
       const group = marker(at, element("span", `group ${mark.state}`, String(mark.count)), 34, "", false);
       return group.on("click", () => map.setView(at, Math.min(map.getZoom() + 2, 20)));
     }
-    const one = marker(at, element("span", `mark ${mark.state}`), 20, mark.title, true);
+    const one = marker(at, element("span", `sign ${mark.state}`), 20, mark.title, true);
     return one.on("click", () => location.assign(`/devices/${encodeURIComponent(mark.device_id)}`));
   }
 
@@ -110,7 +110,7 @@ window.curupiraMap = (() => {
     const at = [spot.latitude, spot.longitude];
     const within = words.within.replace("{metres}", Math.round(spot.radius_m));
     L.circle(at, { radius: spot.radius_m, className: `off ${spot.kind}${spot.drill ? " drill" : ""}`, interactive: false }).addTo(layer);
-    const shape = element("span", `mark ${spot.kind}${spot.drill ? " drill" : ""}`);
+    const shape = element("span", `sign ${spot.kind}${spot.drill ? " drill" : ""}`);
     const one = marker(at, shape, 28, `${spot.title}, ${within}`, Boolean(spot.href)).addTo(layer);
     one.setZIndexOffset(1000);
     if (spot.href) one.on("click", () => location.assign(spot.href));

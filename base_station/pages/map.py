@@ -16,19 +16,12 @@ from starlette.responses import Response
 
 from base_station.incidents import Incident
 from base_station.locate import Place
+from base_station.pages.device_words import STATE_NAMES
 from base_station.pages.frame import Site, Visitor, ask_for
-from base_station.pages.language import mark
 from base_station.pages.parts import box, text
-from base_station.roll import LISTENING, REVOKED, SILENT, STATES, TROUBLE, WAITING, Roll, Window, grouped
+from base_station.roll import LISTENING, REVOKED, SILENT, STATES, TROUBLE, Roll, Window, grouped
 from base_station.tiles import DEEPEST_ZOOM
 
-STATE_NAMES = {
-    LISTENING: mark("listening"),
-    TROUBLE: mark("in trouble"),
-    SILENT: mark("silent"),
-    WAITING: mark("never called"),
-    REVOKED: mark("revoked"),
-}
 KINDS = ("chainsaw", "engine")
 """Labels with a shape of their own; others share one."""
 MOST_SPOTS = 60
@@ -118,7 +111,7 @@ class Map:
             entries += [(state, visitor.say(STATE_NAMES[state])) for state in (LISTENING, TROUBLE, SILENT)]
         for shape, name in entries:
             with box("span", "entry"):
-                box("span", f"mark {shape}", aria_hidden="true")
+                box("span", f"sign {shape}", aria_hidden="true")
                 text("span", name)
 
     def show(self, spots: Sequence[Spot], view: Sequence[Place] = ()) -> None:

@@ -6,8 +6,10 @@ Everything that comes from devices or people goes through text nodes, so that it
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
+from nicegui.events import GenericEventArguments
 
 
 def text(tag: str, content: str = "", classes: str = "") -> TextElement:
@@ -84,6 +86,39 @@ def selection(
     if on_change is not None:
         element.on("change", lambda event: on_change(str(event.args)), js_handler="(e) => emit(e.target.value)")
     return element
+
+
+class Typed:
+    """A line that somebody types, with its label; its text is known once he leaves it or presses a button."""
+
+    def __init__(self, label: str, longest: int, *, choices: Sequence[str] = ()) -> None:
+        """Lay it out, empty.
+
+        Args:
+            label: what is typed.
+            longest: letters that the browser takes.
+            choices: what may be meant, offered while he types.
+        """
+        self.text = ""
+        self._longest = longest
+        with box("label", "field"):
+            text("span", label)
+            self._input = box("input", type="text", maxlength=str(longest), autocomplete="off")
+            if choices:
+                self._input.props["list"] = f"choices-{self._input.id}"
+                with box("datalist", id=f"choices-{self._input.id}"):
+                    for choice in choices:
+                        box("option", value=choice)
+        self._input.on("change", self._take, js_handler="(e) => emit(e.target.value)")
+
+    def _take(self, event: GenericEventArguments) -> None:
+        # the browser bounds it, and nobody has to use a browser
+        self.text = "".join(letter for letter in str(event.args) if letter.isprintable())[: self._longest].strip()
+
+    def clear(self) -> None:
+        """Empty it, here and on the screen."""
+        self.text = ""
+        ui.run_javascript(f"getHtmlElement({self._input.id}).value = ''")
 
 
 class Table:

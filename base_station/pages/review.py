@@ -5,14 +5,11 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from nicegui import ui
-from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
 from agent.alert import LogMelImage
-from agent.errors import StorageError
-from base_station import tables
 from base_station.pages.frame import Site, Visitor, ask_for, page
-from base_station.pages.judging import HEARD, verdict_on
+from base_station.pages.judging import HEARD, heard_name, keep_verdict, verdict_on
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
 from base_station.pages.shares import precision_bar
@@ -52,16 +49,10 @@ def add_review(site: Site) -> None:
         await visitor.live(sitting.refresh)
 
 
-def marker(store: Store) -> int:
-    """Return a number that rises with every verdict."""
-    with store.database.read() as connection:
-        return int(connection.execute(select(func.max(tables.verdicts.c.seq))).scalar_one() or 0)
-
-
 def look(store: Store, order: str) -> Work:
     """Return what was judged."""
     verdicts = Verdicts(store)
-    seen = marker(store)  # first: what is said meanwhile is looked at again
+    seen = verdicts.marker()  # first: what is said meanwhile is looked at again
     return Work(marker=seen, precision=verdicts.precision("label", order), latest=verdicts.newest(_LATEST))
 
 
@@ -156,7 +147,7 @@ class _Sitting:
 
     async def refresh(self) -> None:
         """Look whether anybody has said something, and whether there is more to judge."""
-        seen = await run_in_threadpool(marker, self._store)
+        seen = await run_in_threadpool(self._verdicts.marker)
         if seen != self._marker:
             self._work = await run_in_threadpool(look, self._store, self._order)
             self._marker = self._work.marker
@@ -185,7 +176,7 @@ class _Sitting:
         """Say so where a colleague was faster with the alert that is on the screen."""
         for verdict in self._work.latest:
             if verdict.alert_id == alert_id and verdict.judge != self._visitor.name and alert_id in self._cards:
-                said = self._visitor.say(HEARD.get(verdict.heard, verdict.heard or verdict.verdict))
+                said = heard_name(self._visitor.language, verdict)
                 self._cards[alert_id].tell(
                     self._visitor.say("{name} has said: {heard}", name=verdict.judge, heard=said)
                 )
@@ -230,7 +221,7 @@ class _Sitting:
         self._latest.clear()
         with self._latest:
             for verdict in self._work.latest:
-                said = say(HEARD.get(verdict.heard, verdict.heard or verdict.verdict))
+                said = heard_name(self._visitor.language, verdict)
                 ago = self._visitor.language.ago(verdict.at_utc, self._visitor.now())
                 with box("li"):
                     text("strong", said)
@@ -253,22 +244,7 @@ class _Sitting:
         await self._go_on()
 
     async def _keep(self, event: AlertEvent, verdict: str, heard: str, note: str = "") -> bool:
-        said = Verdict(
-            alert_id=event.alert_id,
-            verdict=verdict,
-            heard=heard,
-            chosen=self._order,
-            judge=self._visitor.name,
-            note=note,
-            at_utc=self._visitor.now(),
-        )
-        try:
-            kept = await run_in_threadpool(self._verdicts.add, said)
-        except StorageError:
-            kept = False
-        if not kept:
-            ui.notify(self._visitor.say("This verdict was not kept; try again."), type="negative")
-        return kept
+        return await keep_verdict(self._visitor, event.alert_id, verdict, heard, chosen=self._order, note=note)
 
     async def _go_on(self) -> None:
         await self._show()

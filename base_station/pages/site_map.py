@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from base_station.pages.devices import add_devices
 from base_station.pages.frame import Site, add_frame
+from base_station.pages.incident import add_incident
 from base_station.pages.live import add_live
 from base_station.pages.log import add_log
 from base_station.pages.login import add_login
@@ -18,6 +19,7 @@ def add_pages(app: FastAPI, site: Site) -> None:
     """Add every page to the API's application; once in a process, since NiceGUI knows one application."""
     add_login(app, site)
     add_live(site)
+    add_incident(site)
     add_review(site)
     add_reports(site)
     add_settings(site)

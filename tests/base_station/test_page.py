@@ -1,6 +1,5 @@
 """The page in a real browser: what a ranger sees, and that nothing comes from the internet."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from agent.alert import Position
 from agent.clip import wav_bytes
 from tests.base_station.chromium import browser, clock_now
 
@@ -22,8 +22,10 @@ INJECTION = "<img src=x onerror=alert(1)>"
 class Visit:
     """One browser tab on the page, with all that it asked for and complained about."""
 
-    def __init__(self, browser: Any, url: str, *, width: int = 1280, scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def __init__(
+        self, browser: Any, url: str, *, width: int = 1280, scheme: str = "light", locale: str = "en-GB"
+    ) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale=locale)
         self.page = self.context.new_page()
         self.asked: list[str] = []
         self.complaints: list[str] = []
@@ -37,8 +39,8 @@ class Visit:
         self.page.goto(url + "/")
 
     def card(self, alert_id: str) -> Any:
-        """Wait for an alert and return its card."""
-        card = self.page.locator(f'[data-alert="{alert_id}"]')
+        """Wait for an alert and return the card of its incident."""
+        card = self.page.locator("[data-incident]", has=self.page.locator(f'[data-alert="{alert_id}"]'))
         card.wait_for(timeout=20_000)
         return card
 
@@ -68,9 +70,10 @@ def test_an_alert_is_seen_with_its_picture_and_its_device_and_the_next_one_comes
         "Chainsaw",
         "ipe-07",
         "score 0.93",
-        "−28.4 dBFS",
+        "heard by 1 device",
         "3.10000° S, 60.02000° W",
         "no end heard yet",
+        "Nobody has acknowledged this yet.",
     ):
         assert part in text, text
     assert "Drill" not in text
@@ -78,11 +81,14 @@ def test_an_alert_is_seen_with_its_picture_and_its_device_and_the_next_one_comes
     natural = card.locator("img.picture").evaluate("image => [image.naturalWidth, image.naturalHeight]")
     assert natural == [94, 64]
     assert "Spectrogram" in card.locator("img.picture").get_attribute("alt")
-    row = visit.page.locator('[data-device="ipe-07"]')
-    assert "last contact" in row.inner_text()
     assert visit.page.locator(".headline").inner_text() == "Chainsaw at ipe-07"
+    assert card.get_by_role("link", name="Look and decide").get_attribute("href") == f"/incidents/{alert.alert_id}"
+    visit.page.locator(".map .sign.chainsaw").last.wait_for(timeout=20_000)
 
     # what a device sends is text and stays text
+    row = visit.page.locator('[data-device="ipe-07"]')
+    row.wait_for(timeout=40_000)  # the look around finds what is wrong with it
+    assert "last contact" in row.inner_text()
     assert INJECTION in row.inner_text()
     assert row.locator("img").count() == 0
 
@@ -93,11 +99,11 @@ def test_an_alert_is_seen_with_its_picture_and_its_device_and_the_next_one_comes
     assert "Engine" in new.inner_text()
     assert "Drill – not a real alert" in new.inner_text()
     visit.wait_for_picture(new)
-    order = visit.page.locator("[data-alert]").evaluate_all("cards => cards.map(card => card.dataset.alert)")
+    order = visit.page.locator("[data-incident]").evaluate_all("cards => cards.map(card => card.dataset.incident)")
     assert order == [second.alert_id, alert.alert_id]
 
     station.send(device, replace(alert, revision=1, state="closed", raised_s=75.0, log_mel=None))
-    card.get_by_text("ended after 1 min").wait_for(timeout=20_000)
+    card.locator(".state", has_text="ended after 1 min").wait_for(timeout=20_000)
     assert visit.page.evaluate("window.notReloaded") is True
 
     assert visit.foreign(station.url) == []
@@ -137,28 +143,40 @@ def test_an_empty_station_says_what_to_do_next(start_station, browser):
     assert visit.page.locator(".headline").inner_text() == "No device yet"
 
 
-def test_older_alerts_come_on_demand(start_station, browser, alert_of):
+def test_older_incidents_come_on_demand_and_only_those_in_need_are_listed(start_station, browser, alert_of):
     station = start_station()
-    device = station.add_device("ipe-07")
-    for _ in range(25):
-        station.send(device, alert_of("ipe-07", log_mel=None, clock=clock_now()))
+    for number in range(14):  # farther from each other than one saw is heard
+        device = station.add_device(f"ipe-{number:02}")
+        place = Position(latitude=-3.0 - 0.05 * number, longitude=-60.0)
+        station.send(device, alert_of(f"ipe-{number:02}", log_mel=None, clock=clock_now(), position=place))
     visit = Visit(browser, station.url)
-    cards = visit.page.locator("[data-alert]")
+    cards = visit.page.locator("[data-incident]")
     cards.first.wait_for(timeout=20_000)
-    assert cards.count() == 20
+    assert cards.count() == 12
     visit.page.get_by_role("button", name="Show older").click()
-    end_s = time.monotonic() + 20
-    while cards.count() != 25 and time.monotonic() < end_s:
-        visit.page.wait_for_timeout(100)
-    assert cards.count() == 25
+    visit.page.wait_for_function("document.querySelectorAll('[data-incident]').length === 14", timeout=20_000)
     assert not visit.page.get_by_role("button", name="Show older").is_visible()
+    assert visit.page.locator(".wellness").inner_text() == "14 devices listening"
+    assert visit.page.locator("[data-device]").count() == 0
+
+
+def test_it_is_said_in_the_reader_s_language(start_station, browser, alert_of):
+    station = start_station()
+    station.send(station.add_device("ipe-07"), alert_of("ipe-07", clock=clock_now()))
+    visit = Visit(browser, station.url, locale="pt-BR")
+    visit.page.get_by_text("Motosserra em ipe-07").wait_for(timeout=20_000)
+    words = visit.page.locator("#main").inner_text()
+    for part in ("Ver e decidir", "Ninguém confirmou", "1 aparelho escutando", "Mapa"):
+        assert part in words
+    for english in ("Incident ", "device", "heard", "listening"):
+        assert english not in words
 
 
 def test_the_page_finds_back_to_a_station_that_was_killed(start_station, browser, alert_of):
     station = start_station()
     device = station.add_device("ipe-07")
     visit = Visit(browser, station.url)
-    visit.page.locator('[data-device="ipe-07"]').wait_for(timeout=20_000)
+    visit.page.get_by_text("Waiting for the first call.").wait_for(timeout=20_000)
     station.kill()
     again = start_station("--port", str(urlsplit(station.url).port), data=station.data)
     alert = alert_of("ipe-07", clock=clock_now())
@@ -173,7 +191,7 @@ def test_the_sound_of_an_alert_can_be_played_and_comes_by_itself(start_station, 
     station.send(device, alert)
     visit = Visit(browser, station.url)
     card = visit.card(alert.alert_id)
-    assert not card.locator("audio").is_visible()
+    assert card.locator("audio").count() == 0
     sound = wav_bytes((3_000 * np.sin(np.arange(32_000) / 5)).astype(np.int16))
     path = f"/v1/clips/{alert.alert_id}"
     assert httpx.post(station.url + path, content=sound, headers=device.seal(path, sound).headers()).status_code == 201

@@ -11,7 +11,7 @@ from base_station.condition_log import Changes, ConditionLog
 from base_station.deadman import Condition
 from base_station.locate import Place
 from base_station.pages.map import marks_in
-from base_station.roll import LISTENING, REVOKED, SILENT, TROUBLE, WAITING, RollCall, Window, call_roll, grouped
+from base_station.roll import LISTENING, NEVER, REVOKED, SILENT, TROUBLE, RollCall, Window, call_roll, grouped
 from tests.base_station.conftest import START, make_heartbeat
 
 both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
@@ -42,7 +42,7 @@ def test_each_device_has_the_state_that_a_ranger_wants_to_know(station):
     found(station, ("d-late", "link", ("d-late", "e-link")))
     roll = call_roll(station.store, station.clock())
     states = {one.device_id[0]: one.state for one in roll.devices}
-    assert states == {"a": LISTENING, "b": TROUBLE, "c": TROUBLE, "d": SILENT, "e": SILENT, "f": REVOKED, "g": WAITING}
+    assert states == {"a": LISTENING, "b": TROUBLE, "c": TROUBLE, "d": SILENT, "e": SILENT, "f": REVOKED, "g": NEVER}
     assert [one.device_id[0] for one in roll.devices if one.hears] == ["a", "c"]
     assert (roll.admitted, roll.hearing) == (6, 2)
     assert [one.device_id[0] for one in roll.troubled(9)] == ["b", "d", "e", "c"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.pofile import read_po
 
 from base_station import pages
@@ -16,9 +16,16 @@ FOLDER = Path(pages.__file__).parent
 OTHERS = sorted(set(LANGUAGES) - {"en"})
 
 
+KEYWORDS = {"say": None, "mark": None, "plural": (1, 2)}
+ELSEWHERE = ("words.py",)
+"""Beside the pages: what messages and commands say in English too."""
+
+
 def marked() -> set[str | tuple[str, ...]]:
-    found = extract_from_dir(str(FOLDER), [("**.py", "python")], keywords={"say": None, "mark": None, "plural": (1, 2)})
-    return {message for _, _, message, _, _ in found}
+    found = {message for _, _, message, _, _ in extract_from_dir(str(FOLDER), [("**.py", "python")], keywords=KEYWORDS)}
+    for name in ELSEWHERE:
+        found |= {message for _, message, _, _ in extract_from_file("python", FOLDER.parent / name, keywords=KEYWORDS)}
+    return found
 
 
 def translated(code: str) -> Catalog:
