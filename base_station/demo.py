@@ -45,6 +45,9 @@ _DIED = ("tree-017", "tree-113")
 _VANISHED = ("tree-196", "tree-197", "tree-198", "tree-199")
 _DEAF = "tree-042"
 _HOT = "tree-077"
+_UNSTEADY = "tree-005"
+_GONE_AT, _BACK_AT = 3, 9
+"""Hours, UTC, in which it is off."""
 
 
 def run_demo(options: argparse.Namespace) -> int:
@@ -251,13 +254,39 @@ def _past_hours(store: Store, names: Sequence[str], begin: datetime, now: dateti
     at = begin.replace(minute=0, second=0, microsecond=0)
     while at < now - timedelta(hours=1):
         rows += [
-            {"device_id": name, "begin_utc": at, "n_beats": 12, "level_sum": 12 * _level_dbfs(at, rng)}
-            for name in names
-            if at < _last_call(name, now)
+            _past_hour(name, at, begin, rng) for name in names if at < _last_call(name, now) and not _off(name, at)
         ]
         at += timedelta(hours=1)
     with store.database.write() as connection:
         connection.execute(insert(tables.hours), rows)
+
+
+def _past_hour(name: str, at: datetime, begin: datetime, rng: np.random.Generator) -> dict[str, object]:
+    """Return an hour of a phone with a panel: charged and warm by day, emptier by night."""
+    day = np.cos(2 * np.pi * (at.hour - 13) / 24)
+    back = at.replace(hour=_BACK_AT) - timedelta(days=int(at.hour < _BACK_AT))
+    started = max(begin, back) if name == _UNSTEADY else begin
+    return {
+        "device_id": name,
+        "begin_utc": at,
+        "n_beats": 12,
+        "level_sum": 12 * _level_dbfs(at, rng),
+        "first_utc": at,
+        "last_utc": at + timedelta(minutes=55),
+        "started_utc": started,
+        "restarted_utc": started,
+        "start_reason": "power loss" if started > begin else "",
+        "heard_sum": 0.0 if name == _DEAF else 12 * float(rng.uniform(0.98, 1.0)),
+        "paused_s": 0.0,
+        "percent_sum": 12 * float(np.clip(72 + 20 * day + rng.normal(0, 2), 5, 100)),
+        "n_percent": 12,
+        "most_c": float(round((46 if name == _HOT else 29) + 6 * day + rng.normal(0, 1), 1)),
+    }
+
+
+def _off(name: str, at: datetime) -> bool:
+    """Say whether a phone was off: one with a worn battery is, late every night."""
+    return name == _UNSTEADY and _GONE_AT <= at.hour < _BACK_AT
 
 
 def _pictures(seed: int) -> dict[str, list[LogMelImage]]:

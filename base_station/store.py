@@ -361,7 +361,7 @@ class Store:
             connection.execute(
                 insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
             )
-            hours.count(connection, contact.device_id, contact.at_utc, heartbeat, is_sqlite=self.database.is_sqlite)
+            hours.count(connection, contact.device_id, contact.at_utc, heartbeat)
             if contact.counter % _TIDY_EVERY == 0:
                 _bound_heartbeats(connection, contact.device_id)
         return Kept.NEW

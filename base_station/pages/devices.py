@@ -19,6 +19,7 @@ from base_station.fleet import (
     health,
     listed,
 )
+from base_station.pages.device_forms import begin_with
 from base_station.pages.device_words import (
     STATE_NAMES,
     called,
@@ -128,7 +129,7 @@ class _Devices:
                 box("input", "", type="hidden", name="state", value=wanted.state)
             with box("label", "field search"):
                 text("span", say("Name or id"))
-                box("input", "", type="search", name="q", value=wanted.search, maxlength=str(LONGEST_SEARCH))
+                begin_with(box("input", "", type="search", name="q", maxlength=str(LONGEST_SEARCH)), wanted.search)
             with box("label", "field"):
                 text("span", say("Order"))
                 with box("select", "", name="sort"):

@@ -2,6 +2,8 @@
 
 from fastapi import FastAPI
 
+from base_station.pages.device import add_device_page
+from base_station.pages.device_changes import add_device_adding
 from base_station.pages.devices import add_devices
 from base_station.pages.frame import Site, add_frame
 from base_station.pages.incident import add_incident
@@ -27,4 +29,6 @@ def add_pages(app: FastAPI, site: Site) -> None:
     add_logs(site)
     add_devices(site)
     add_log(site)
+    add_device_adding(site)
+    add_device_page(site)
     add_frame(app)
