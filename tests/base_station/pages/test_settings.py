@@ -64,7 +64,7 @@ def test_people_and_programs_come_and_go_and_a_viewer_may_not(start_station, vis
     form.get_by_label("Name").fill("eva")
     form.get_by_label("Password").fill(PASSWORD)
     form.get_by_role("button", name="Keep").press("Enter")
-    page.locator("#people td", has_text="eva").wait_for()
+    page.locator("#people tr", has_text="eva").wait_for()
     page.locator("#people tr", has_text="ana").locator("summary").click()
     page.get_by_role("button", name="Yes, remove ana").click()
     tab.says("Somebody has to look after the station")
@@ -76,7 +76,7 @@ def test_people_and_programs_come_and_go_and_a_viewer_may_not(start_station, vis
     assert httpx.get(f"{station.url}/v1/alerts", headers=asked).status_code == 200
     page.locator("#machines .sure summary").click()
     page.get_by_role("button", name="Yes, remove gis").click()
-    page.locator("#machines td", has_text="gis").wait_for(state="detached")
+    page.locator("#machines tr", has_text="gis").wait_for(state="detached")
     assert httpx.get(f"{station.url}/v1/alerts", headers=asked).status_code == 401
     assert PASSWORD not in page.url
     tab.assert_well()
