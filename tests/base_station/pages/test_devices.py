@@ -175,7 +175,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(ground, start_station, vis
     assert tab.page.get_by_role("link", name="Add a device").count() == 0
     tab.open("/devices/_add")
     tab.says("This page is for operators; João may only look.")
-    assert tab.page.locator("main form").count() == 0
+    assert tab.page.locator("#main form").count() == 0
     tab.open("/devices/ipe-07")
     tab.page.get_by_text("81 %, charging").wait_for()
     for name in ("Rename", "Move", "New key", "Revoke"):
