@@ -17,7 +17,8 @@ AHEAD = timedelta(hours=1)
 """Devices' clocks may be ahead."""
 ALERTS_EACH = 12
 """Of an incident, so many of its alerts are read; its own page has all."""
-_LOOK_ANYWAY = timedelta(minutes=1)
+_LOOK_ANYWAY = timedelta(seconds=8)
+"""A sound that follows its alert moves no marker."""
 _MOST_KEPT = 8
 
 

@@ -58,15 +58,18 @@ class _Page:
     def __init__(self, site: Site, visitor: Visitor, incident_id: str) -> None:
         self._site, self._visitor, self._incident_id = site, visitor, incident_id
         self._log, self._verdicts = IncidentLog(site.store), Verdicts(site.store)
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._found: Dossier
 
     def look(self) -> Dossier | None:
         """Read everything; waits for the database."""
         return look(self._site.store, self._incident_id, self._verdicts.rules(self._site.told.rules))
 
-    def _markers(self) -> tuple[int, int, int]:
-        return self._site.store.marker(), self._log.marker(), self._verdicts.marker()
+    def _markers(self) -> tuple[int, ...]:
+        """Return another value when there is anything new; a sound that follows its alert moves no marker."""
+        shown = self._site.store.events_of([event.alert_id for event in self._found.shown])
+        sounds = sum(event.has_clip for event in shown)
+        return self._site.store.marker(), self._log.marker(), self._verdicts.marker(), sounds
 
     # Layout, the most important first: that is also the order on a phone
 
