@@ -64,8 +64,8 @@ def chart_options(visitor: Visitor, scores: Sequence[Point], levels: Sequence[Po
         "tooltip": {"trigger": "axis", "confine": True, "renderMode": "richText"},
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "grid": [
-            {"left": 44, "right": 12, "top": 56, "height": 110},
-            {"left": 44, "right": 12, "top": 206, "height": 110},
+            {"left": 44, "right": 34, "top": 56, "height": 110},
+            {"left": 44, "right": 34, "top": 206, "height": 110},
         ],
         "xAxis": [times(0), times(1)],
         "yAxis": [

@@ -27,6 +27,7 @@ from base_station.pages.map import Map
 from base_station.pages.parts import box, empty, link, text
 from base_station.registry import AuditEntry
 from base_station.store import AlertEvent, Device, Store
+from base_station.words import place as read_out
 
 _ALERTS = 10
 _CHANGES = 10
@@ -101,9 +102,10 @@ def _nobody(visitor: Visitor, device_id: str) -> None:
     say = visitor.say
     text("h1", say("No such device"))
     empty(say("There is no device {device} here.", device=device_id[:63]), say("It may have another id."))
-    link(HOME, say("Show all devices"), "button")
-    if visitor.may_change:
-        link(ADD, say("Add a device"), "button")
+    with box("div", "toolbar"):
+        link(HOME, say("Show all devices"), "button")
+        if visitor.may_change:
+            link(ADD, say("Add a device"), "button")
 
 
 class _DevicePage:
@@ -239,7 +241,7 @@ class _DevicePage:
         if place is None:
             self._place.set_text(self._visitor.say("Nobody has said where it hangs."))
         else:
-            self._place.set_text(f"{place.latitude:.5f}, {place.longitude:.5f}")
+            self._place.set_text(read_out(place.latitude, place.longitude, language=self._visitor.language))
         self._map.root.set_visibility(place is not None)
         if place is not None:
             self._map.show([], [place])

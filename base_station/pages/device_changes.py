@@ -15,8 +15,8 @@ from agent.alert import Position
 from agent.errors import FieldError, StorageError
 from base_station import registry
 from base_station.accounts import OPERATOR
-from base_station.pages.device_forms import Refusal, degrees, field, form
 from base_station.pages.devices import ADD, HOME, device_path
+from base_station.pages.forms import Refusal, degrees, field, form
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.key_card import key_card
 from base_station.pages.language import mark

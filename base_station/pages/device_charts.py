@@ -150,18 +150,19 @@ def _value_axis(measure: Measure, idx: int) -> dict[str, Any]:
 
 
 def _series(measure: Measure, idx: int, past: DevicePast, now: datetime) -> dict[str, Any]:
+    data = _broken(measure, past)
     line: dict[str, Any] = {
         "type": "line",
         "name": measure.name,
         "xAxisIndex": idx,
         "yAxisIndex": idx,
-        "showSymbol": len(past.points) <= _FEW,
+        "showSymbol": sum(value is not None for _, value in data) <= _FEW,
         "symbolSize": 4,
         "connectNulls": False,
         "lineStyle": {"width": 1.6, "color": "var(--accent)"},
         "itemStyle": {"color": "var(--accent)"},
         "emphasis": {"disabled": True},
-        "data": _broken(measure, past),
+        "data": data,
         "markArea": {"silent": True, "data": [_area(gap, past.since, now) for gap in past.gaps]},
     }
     return line

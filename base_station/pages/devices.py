@@ -19,7 +19,6 @@ from base_station.fleet import (
     health,
     listed,
 )
-from base_station.pages.device_forms import begin_with
 from base_station.pages.device_words import (
     STATE_NAMES,
     called,
@@ -29,6 +28,7 @@ from base_station.pages.device_words import (
     heat,
     model_name,
 )
+from base_station.pages.forms import begin_with
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, empty, icon, link, text

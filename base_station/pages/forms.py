@@ -32,10 +32,15 @@ def field(label: str, name: str, value: str = "", hint: str = "", **attributes: 
         text("span", label)
         usual = {"type": "text", "autocomplete": "off"}
         element = box("input", "", name=name, **usual | attributes)
-        element.props["defaultValue"] = value  # a `value` would be written again over what somebody types
+        begin_with(element, value)
         if hint:
             text("span", hint, "hint")
     return element
+
+
+def begin_with(element: Element, value: str) -> None:
+    """Let an input begin with a value; as `value` every news of the page would put it back over what is typed."""
+    element.props["defaultValue"] = value
 
 
 def lines(label: str, name: str, hint: str = "") -> Element:

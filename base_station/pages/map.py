@@ -5,6 +5,7 @@ A map shows; it is never the only way: whatever is on it stands in a list beside
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -30,6 +31,7 @@ _TELL_APART_ZOOM = 17
 """From here on devices are told apart, however close they hang."""
 _MOST_MARKS = 600
 _LEAST_VIEW_DEG = 0.004
+_METRES_PER_DEG = 111_320.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +124,7 @@ class Map:
             view: the places that shall be seen beside the spots.
         """
         self.root.props["data-spots"] = json.dumps([asdict(spot) for spot in spots[:MOST_SPOTS]])
-        seen = [*view, *(Place(spot.latitude, spot.longitude) for spot in spots)]
+        seen = [*view, *(corner for spot in spots for corner in _corners(spot))]
         self.root.props["data-view"] = json.dumps(_bounds(seen)) if seen else ""
         self.root.update()
 
@@ -155,6 +157,16 @@ def most_of(roll: Roll) -> list[Place]:
     latitudes, longitudes = sorted(p.latitude for p in places), sorted(p.longitude for p in places)
     low, high = len(places) // 50, len(places) - 1 - len(places) // 50
     return [Place(latitudes[low], longitudes[low]), Place(latitudes[high], longitudes[high])]
+
+
+def _corners(spot: Spot) -> tuple[Place, Place]:
+    """Return the corners of the square around the circle that it lies in: a circle cut off hides how sure it is."""
+    higher = spot.radius_m / _METRES_PER_DEG
+    wider = higher / max(0.01, math.cos(math.radians(spot.latitude)))  # towards the poles degrees shrink to nothing
+    return (
+        Place(spot.latitude - higher, spot.longitude - wider),
+        Place(spot.latitude + higher, spot.longitude + wider),
+    )
 
 
 def _bounds(places: Sequence[Place]) -> list[list[float]]:

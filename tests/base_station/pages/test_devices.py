@@ -116,7 +116,7 @@ def test_a_device_that_is_added_shows_its_key_once_and_is_heard_then_renamed_mov
     tab.page.get_by_role("button", name="I have it").click()
     tab.page.wait_for_url("**/devices/ipe-07")
     tab.page.get_by_role("heading", name="<b>Ipê</b>").wait_for()
-    tab.says("-3.10452, -60.02531")
+    tab.says("3.10452° S, 60.02531° W")
     assert key not in tab.page.content()
 
     tab.page.get_by_role("button", name="Rename").click()
@@ -126,7 +126,7 @@ def test_a_device_that_is_added_shows_its_key_once_and_is_heard_then_renamed_mov
     tab.page.get_by_role("button", name="Move").click()
     tab.page.locator(".dialog").get_by_label("Latitude").fill("-3.2")
     tab.page.keyboard.press("Enter")
-    tab.says("-3.20000, -60.02531")
+    tab.says("3.20000° S, 60.02531° W")
     tab.page.get_by_role("button", name="Revoke").click()
     tab.says("Revoke ipe-07?")
     tab.page.locator(".dialog").get_by_role("button", name="Cancel").click()
