@@ -45,7 +45,8 @@ def look_around(settings: Settings, now: Callable[[], datetime], until: Callable
         ConfigError: the database or station.yaml cannot be used.
     """
     told = read_config(settings.data)
-    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # a hardened unit forbids it, and that must not end what tells people
+        os.nice(_NICE)
     with contextlib.closing(Store(settings.database_url)) as store:
         open_channels(told.ways)  # what is wrong in the file stops the start
         choices = Choices(store.database, open_ring(settings.key_file, make=not store.any_device()))
