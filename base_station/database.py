@@ -138,6 +138,13 @@ class Database:
                 return False
             raise
 
+    def is_leased(self, name: str, now_utc: datetime) -> bool:
+        """Say whether anybody has the right to do something at present, and so does it."""
+        lease = tables.leases.c
+        with self.read() as connection:
+            found = connection.execute(select(lease.expires_utc).where(lease.name == name)).scalar_one_or_none()
+        return found is not None and found > now_utc
+
     def drop_lease(self, name: str, holder: str) -> None:
         """Let another process have it at once."""
         with self.write() as connection:

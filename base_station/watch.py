@@ -34,7 +34,7 @@ NEWS = timedelta(hours=1)
 """Alerts that arrived within this may make an incident that nobody was told of yet."""
 LONGEST_SPAN = timedelta(days=31)
 _TIDY_EVERY = timedelta(hours=1)
-_NAME = "watch"
+LEASE_NAME = "watch"
 
 
 class Watch:
@@ -55,7 +55,7 @@ class Watch:
     def tick(self) -> Changes | None:
         """Look once; return what changed, None if another process does it."""
         now = self._now()
-        if not self._store.database.take_lease(_NAME, self._holder, now, LEASE):
+        if not self._store.database.take_lease(LEASE_NAME, self._holder, now, LEASE):
             return None
         self._config = self._told()
         made = self._look(now)
@@ -65,7 +65,7 @@ class Watch:
 
     def leave(self) -> None:
         """Let another process do it at once."""
-        self._store.database.drop_lease(_NAME, self._holder)
+        self._store.database.drop_lease(LEASE_NAME, self._holder)
 
     def _look(self, now: datetime) -> Changes:
         limits = self._config.limits

@@ -35,7 +35,16 @@ from tests.base_station import postgres
 from tests.base_station.conftest import make_alert, make_heartbeat
 
 CLIENTS = 8
-PAGES = ("/", "/incidents/00000000-0000-0000-0000-0000000f423f", "/review", "/devices", "/devices/tree-00000", "/logs", "/reports", "/settings")
+PAGES = (
+    "/",
+    "/incidents/00000000-0000-0000-0000-0000000f423f",
+    "/review",
+    "/devices",
+    "/devices/tree-00000",
+    "/logs",
+    "/reports",
+    "/settings",
+)
 
 
 @dataclass

@@ -61,6 +61,7 @@ from base_station.roll import RollCall
 from base_station.settings import Settings
 from base_station.store import Store
 from base_station.tiles import Tiles
+from base_station.watch import LEASE_NAME
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ LOOK_ANYWAY = timedelta(seconds=5)
 """What only time changes (`3 min ago`, a device that falls silent) is brought up to date this often."""
 PATIENCE_S = 30.0
 """So long a page may wait for its figures; a busy station is slow, and a page that is late is better than none."""
+UNWATCHED = timedelta(seconds=30)
+"""The look around is missed after so long; its lease ends a minute after its end."""
 RECONNECT_WITHIN_S = 30.0
 """A browser that finds back within so long goes on where it was; after that its page is loaded anew."""
 LANGUAGE_COOKIE = "curupira_language"
@@ -205,6 +208,8 @@ class Visitor:
                 return
             for refresh in self._refreshers:
                 await refresh()
+            if due:
+                await self._note_watch(frame, now)
             frame.marker, frame.looked = marker, now
             frame.blind.set_visibility(False)
         except StorageError as error:
@@ -213,11 +218,21 @@ class Visitor:
             frame.marker = -1  # when it can be read again, look at once
             frame.blind.set_visibility(True)
 
+    async def _note_watch(self, frame: "_Frame", now: datetime) -> None:
+        """Say so where nobody looks after devices and sends messages; a station that has just started gets a moment."""
+        if await run_in_threadpool(self.site.store.database.is_leased, LEASE_NAME, now):
+            frame.watched = now
+        frame.unwatched.set_visibility(now - (frame.watched or now) > UNWATCHED)
+        frame.watched = frame.watched or now
+
 
 class _Frame:
     """The parts of the shell that change."""
 
     def __init__(self) -> None:
+        self.watched: datetime | None = None
+        """When the station was last seen to look around; at first, when the page was opened."""
+        self.unwatched: Element
         self.marker = -1
         self.looked: datetime | None = None
         self.clock: Any
@@ -279,6 +294,15 @@ def _dress(visitor: Visitor, path: str, title: str) -> _Frame:
     with box("div", "banner trouble", role="alert") as frame.blind:
         text("span", visitor.say("The station cannot read its database. What you see may be old."))
     frame.blind.set_visibility(False)
+    with box("div", "banner trouble", role="alert") as frame.unwatched:
+        text(
+            "span",
+            visitor.say(
+                "The station does not look after its devices and sends no messages: its second process does not run. "
+                "Its log says why."
+            ),
+        )
+    frame.unwatched.set_visibility(False)
     return frame
 
 

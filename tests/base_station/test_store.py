@@ -186,6 +186,9 @@ def test_one_holder_at_a_time_has_a_lease(station, database_url):
     assert not other.take_lease("watch", "b", now, minute)
     assert ours.take_lease("watch", "a", now + timedelta(seconds=50), minute)
     assert not other.take_lease("watch", "b", now + timedelta(seconds=70), minute)
+    assert other.is_leased("watch", now + timedelta(seconds=109))
+    assert not other.is_leased("watch", now + timedelta(seconds=111)), "nobody renewed it"
+    assert not other.is_leased("nothing", now)
     assert other.take_lease("watch", "b", now + timedelta(seconds=110), minute)
     assert not ours.take_lease("watch", "a", now + timedelta(seconds=111), minute)
     other.drop_lease("watch", "b")

@@ -25,9 +25,17 @@ cat >/usr/local/bin/whole <<'PYTHON'
 import sqlite3, sys
 print("copy", *sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchone())
 PYTHON
-chmod +x /usr/local/bin/ask /usr/local/bin/whole
+cat >/usr/local/bin/looks <<'PYTHON'
+#!/usr/bin/python3
+import sqlite3, sys
+database = sqlite3.connect("file:/var/lib/private/curupira-station/station.db?mode=ro", uri=True)
+sys.exit(not database.execute("SELECT 1 FROM leases WHERE name = 'watch'").fetchone())
+PYTHON
+chmod +x /usr/local/bin/ask /usr/local/bin/whole /usr/local/bin/looks
 for _ in $(seq 100); do if ask /v1/alerts 2>/dev/null; then break; fi; sleep 0.2; done
 ask /
+for _ in $(seq 100); do if looks; then echo 'it looks around'; break; fi; sleep 0.2; done
+echo "the look around fell $(journalctl -u curupira-station -o cat | grep -c 'look around ended') times"
 systemctl list-timers --all --no-pager | grep curupira-station-backup
 systemctl start curupira-station-backup
 /mnt/second/install.sh
@@ -83,6 +91,8 @@ def test_the_whole_life_of_a_station(tmp_path: Path, unpacked: Callable[[str], P
     links = re.findall(r"^releases/(\S+)-\w+$", text, re.MULTILINE)
     assert links == [VERSION, "9.9.9"]
     assert len(re.findall("^200$", text, re.MULTILINE)) == 5
+    assert "it looks around" in text, "the second process lives under the unit too"
+    assert "the look around fell 0 times" in text
     assert "no devices; add one" in text
     assert "error: --host" in text, "beyond this machine only with a certificate and an operator"
     assert "authority and certificate made" in text
@@ -95,4 +105,4 @@ def test_the_whole_life_of_a_station(tmp_path: Path, unpacked: Callable[[str], P
     assert len(re.findall("^copy ok$", text, re.MULTILINE)) == 2  # one asked for, one before the upgrade
     assert found(r"^Seccomp:\t(\d)", text) == "2"
     assert "holds alerts and evidence; nothing was removed" in text
-    assert machine.written() == {"usr/local/bin/mic", "usr/local/bin/ask", "usr/local/bin/whole"}
+    assert machine.written() == {"usr/local/bin/mic", "usr/local/bin/ask", "usr/local/bin/whole", "usr/local/bin/looks"}
