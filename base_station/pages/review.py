@@ -309,7 +309,7 @@ class _Card:
 def _precision(visitor: Visitor, rows: list[Precision], order: str) -> None:
     say = visitor.say
     if not rows:
-        text("p", say("The first verdicts will show here how often alerts are right."), "hint")
+        text("p", say("The first verdicts in this order will show here how often alerts are right."), "hint")
     for row in rows:
         precision_bar(visitor, row)
     note = (
