@@ -83,7 +83,7 @@ class Recordings:
     def resume(self) -> None:
         """Go on."""
 
-    def get(self, timeout_s: float) -> Block | None:
+    def get(self, timeout_s: float, until: int = 0) -> Block | None:
         """Return the next half second."""
         samples = next(self._blocks, None) if self.now < self._end else None
         if samples is None:

@@ -59,7 +59,7 @@ class Forest:
         """Count, as the real one does."""
         self.reopenings += 1
 
-    def get(self, timeout_s: float) -> Block | None:
+    def get(self, timeout_s: float, until: int = 0) -> Block | None:
         """Return the next half second."""
         if self.ended:
             return None
