@@ -89,6 +89,7 @@ class Visit:
         assert self.foreign == []
         assert [one for one in self.complaints if not (cut_off and _of_the_link(one))] == []
         width = self.page.viewport_size["width"]
+        self.page.evaluate("document.fonts.ready.then(() => true)")  # until then an icon is as wide as its name
         assert self.page.evaluate("document.documentElement.scrollWidth") <= width
         assert grave_problems(self.page) == []
 
