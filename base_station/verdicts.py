@@ -105,12 +105,6 @@ class Verdicts:
                 ]
         return found
 
-    def judged_of(self, alert_ids: Sequence[str]) -> set[str]:
-        """Return those of some alerts of which anything was said."""
-        table = tables.verdicts.c
-        with self._database.read() as connection:
-            return set(connection.execute(select(table.alert_id).where(table.alert_id.in_(alert_ids))).scalars())
-
     def newest(self, most: int) -> list[Verdict]:
         """Return the last sayings, the latest first, also those that others have replaced since."""
         table = tables.verdicts

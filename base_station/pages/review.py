@@ -168,7 +168,7 @@ class _Sitting:
         if not self._queue:
             return
         ids = [event.alert_id for event in self._queue[1:]]
-        judged = await run_in_threadpool(self._verdicts.judged_of, ids) - self._taken_back
+        judged = set(await run_in_threadpool(self._verdicts.among, ids)) - self._taken_back
         self._queue[1:] = [event for event in self._queue[1:] if event.alert_id not in judged]
         self._tell_if_judged(self._queue[0].alert_id)
 
