@@ -4,7 +4,7 @@ Everything goes through `registry`, as the API's changes do, and is written down
 must have proved who he is: keys are made for nobody.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -15,11 +15,13 @@ from agent.alert import Position
 from agent.errors import FieldError, StorageError
 from base_station import registry
 from base_station.accounts import OPERATOR
+from base_station.locate import Place
 from base_station.pages.devices import ADD, HOME, device_path
 from base_station.pages.forms import Refusal, degrees, field, form
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.key_card import key_card
 from base_station.pages.language import mark
+from base_station.pages.map import Map, around
 from base_station.pages.parts import box, button, link, text
 from base_station.store import Device
 
@@ -30,9 +32,10 @@ def add_device_adding(site: Site) -> None:
     @page(site, ADD, mark("Add a device"), role=OPERATOR)
     async def adding(visitor: Visitor) -> None:
         ask_for("devices.css")
+        view = await run_in_threadpool(around, site, None)
         link(HOME, visitor.say("Devices"), "back")
         text("h1", visitor.say("Add a device"))
-        _Adding(visitor)
+        _Adding(visitor, view)
 
 
 async def changer(visitor: Visitor) -> str:
@@ -78,18 +81,31 @@ def position_in(said: Mapping[str, str]) -> Position | None:
     return Position(latitude=north, longitude=east)
 
 
-def _place_fields(visitor: Visitor, latitude: float | None = None, longitude: float | None = None) -> None:
+def _place_fields(visitor: Visitor, view: Sequence[Place], place: Place | None = None) -> None:
+    """Lay out the fields of a place, and a map that writes into them where there is something to look at.
+
+    Args:
+        visitor: who looks.
+        view: what the map shows at first; without any there is no map.
+        place: that of now.
+    """
     say = visitor.say
+    latitude, longitude = (None, None) if place is None else (place.latitude, place.longitude)
     with box("div", "place-fields"):
         for label, name, value in ((say("Latitude"), "latitude", latitude), (say("Longitude"), "longitude", longitude)):
             field(label, name, "" if value is None else f"{value:.6f}".rstrip("0").rstrip("."), inputmode="text")
+    if view:
+        with box("div"):
+            chosen = Map(visitor, say("Map to choose a place on; the fields above say the same"), chooses=True)
+            text("p", say("Tap the map where it hangs, or type it above."), "hint")
+        chosen.show([], view)
 
 
 class _Adding:
     """The form, and then the key."""
 
-    def __init__(self, visitor: Visitor) -> None:
-        self._visitor = visitor
+    def __init__(self, visitor: Visitor, view: Sequence[Place]) -> None:
+        self._visitor, self._view = visitor, view
         self._stage = box("div")
         self._form()
 
@@ -107,7 +123,7 @@ class _Adding:
             field(
                 say("Name"), "name", hint=say("What people call it, if they do."), maxlength=str(registry.LONGEST_NAME)
             )
-            _place_fields(self._visitor)
+            _place_fields(self._visitor, self._view)
             text("p", say("Where it hangs: for alerts that bring no place of their own. May be empty."), "hint")
             self._refusal = Refusal()
             with box("div", "actions"), box("button", "button main", type="submit"):
@@ -183,14 +199,17 @@ class Changes:
             visitor.site.store, self._device_id, said.get("name", ""), who=who, now_utc=visitor.now()
         )
 
-    def _move(self) -> None:
+    async def _move(self) -> None:
         say, device = self._visitor.say, self._device
+        north, east = device.latitude, device.longitude
+        place = None if north is None or east is None else Place(north, east)
+        view = await run_in_threadpool(around, self._visitor.site, place)
         dialog = _Dialog(say("Move"))
         with dialog.body, form(lambda said: self._do(dialog, lambda who: self._moved(said, who))):
             text(
                 "p", say("For alerts from now on that bring no place of their own; those before stay where they were.")
             )
-            _place_fields(self._visitor, device.latitude, device.longitude)
+            _place_fields(self._visitor, view, place)
             dialog.end(self._visitor, say("Move"))
 
     def _moved(self, said: Mapping[str, str], who: str) -> None:

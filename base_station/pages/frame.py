@@ -389,8 +389,11 @@ def add_frame(app: FastAPI) -> None:
 
 
 def ask_for(*names: str) -> None:
-    """Let the page load files of its own: style sheets and scripts that lie beside its module."""
+    """Let the page load files of its own, each once: style sheets and scripts that lie beside its module."""
+    there = ui.context.client.head_html + ui.context.client.body_html
     for name in names:
+        if asset(name) in there:
+            continue
         if name.endswith(".css"):
             ui.add_head_html(f'<link rel="stylesheet" href="{asset(name)}">')
         else:

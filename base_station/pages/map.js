@@ -17,7 +17,9 @@ window.curupiraMap = (() => {
     L.control.zoom({ zoomInTitle: words.in, zoomOutTitle: words.out }).addTo(map);
     L.control.scale({ imperial: false }).addTo(map);
     north(words.north).addTo(map);
-    ground(host).addTo(map);
+    grid().addTo(map);  // below tiles too: no file has them everywhere, and close enough
+    if (host.dataset.tiles) tiles(host).addTo(map);
+    const chooses = Boolean(host.dataset.chooses);
     const devices = L.layerGroup().addTo(map);
     const incidents = L.layerGroup().addTo(map);
     let moved = false;
@@ -38,7 +40,7 @@ window.curupiraMap = (() => {
       const { marks } = await answer.json();
       if (turn !== asked) return;
       devices.clearLayers();
-      for (const mark of marks) deviceMark(map, mark).addTo(devices);
+      for (const mark of marks) deviceMark(map, mark, !chooses).addTo(devices);
       host.dataset.marks = marks.length;
     }
 
@@ -69,16 +71,39 @@ window.curupiraMap = (() => {
       if (changed.has("data-view")) fit();
       if (changed.has("data-turn")) lookSoon();
     }).observe(host, { attributes: true, attributeFilter: ["data-spots", "data-view", "data-turn"] });
+    if (chooses) choose(map, host);
+    new ResizeObserver(() => { map.invalidateSize(); fit(); }).observe(map.getContainer());
     show();
     fit();
     lookSoon();
   }
 
-  function ground(host) {
-    if (!host.dataset.tiles) {
-      const Grid = L.GridLayer.extend({ createTile: () => element("div", "map-grid") });
-      return new Grid({ tileSize: 64 });
+  function grid() {
+    const Grid = L.GridLayer.extend({ createTile: () => element("div", "map-grid") });
+    return new Grid({ tileSize: 64 });
+  }
+
+  // a tap is written into the form's fields, and what is typed there is shown: neither is the only way
+  function choose(map, host) {
+    const fields = ["latitude", "longitude"].map((name) => host.closest("form").elements[name]);
+    const pin = marker([0, 0], element("span", "sign chosen"), 30, "", false);
+    pin.options.interactive = false;
+    function put() {
+      const at = fields.map((field) => field.value.trim() && Number(field.value.trim().replace("\u2212", "-").replace(",", ".")));
+      const known = at.every((value, place) => value !== "" && Math.abs(value) <= [90, 180][place]);
+      if (known) pin.setLatLng(at).addTo(map);
+      else pin.remove();
     }
+    map.on("click", ({ latlng }) => {
+      const at = latlng.wrap();
+      [at.lat, at.lng].forEach((value, place) => { fields[place].value = value.toFixed(5); });
+      put();
+    });
+    for (const field of fields) field.addEventListener("input", put);
+    put();
+  }
+
+  function tiles(host) {
     const { lowest, highest, bounds } = JSON.parse(host.dataset.tiles);
     const [west, south, east, north_] = bounds ?? [-180, -85, 180, 85];
     return L.tileLayer("/tiles/{z}/{x}/{y}", {
@@ -96,13 +121,14 @@ window.curupiraMap = (() => {
     return control;
   }
 
-  function deviceMark(map, mark) {
+  function deviceMark(map, mark, leads) {
     const at = [mark.latitude, mark.longitude];
     if (mark.count > 1) {
       const group = marker(at, element("span", `group ${mark.state}`, String(mark.count)), 34, "", false);
       return group.on("click", () => map.setView(at, Math.min(map.getZoom() + 2, 20)));
     }
-    const one = marker(at, element("span", `sign ${mark.state}`), 20, mark.title, true);
+    const one = marker(at, element("span", `sign ${mark.state}`), 20, mark.title, leads);
+    if (!leads) return one.on("click", () => map.fire("click", { latlng: one.getLatLng() }));
     return one.on("click", () => location.assign(`/devices/${encodeURIComponent(mark.device_id)}`));
   }
 

@@ -73,7 +73,15 @@ class Marks(BaseModel):
 class Map:
     """One map on a page."""
 
-    def __init__(self, visitor: Visitor, label: str, *, classes: str = "", only: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        visitor: Visitor,
+        label: str,
+        *,
+        classes: str = "",
+        only: Sequence[str] | None = None,
+        chooses: bool = False,
+    ) -> None:
         """Lay it out, empty.
 
         Args:
@@ -81,6 +89,7 @@ class Map:
             label: what it shows, for screen readers.
             classes: further ones.
             only: ids of the devices that it shows, at most 200; None shows all, an empty one none.
+            chooses: whether a tap writes the place into the fields `latitude` and `longitude` of the form around it.
         """
         ask_for("map.css", "map.js")
         say, tiles = visitor.say, visitor.site.tiles
@@ -92,13 +101,16 @@ class Map:
             self._leaflet.props["aria-label"] = label
             self._leaflet.props["role"] = "region"
             self._leaflet.on("init", js_handler=f"() => window.curupiraMap.begin({self._leaflet.id})")
-            with box("p", "legend hint"):
-                self._legend(visitor, only)
+            if not chooses:
+                with box("p", "legend hint"):
+                    self._legend(visitor, only)
             if tiles is not None and tiles.attribution:
                 text("p", tiles.attribution, "attribution hint")
         self.root.props["data-words"] = json.dumps(
             {"in": say("Zoom in"), "out": say("Zoom out"), "north": say("N"), "within": say("within {metres} m")}
         )
+        if chooses:
+            self.root.props["data-chooses"] = "yes"
         if tiles is not None:
             self.root.props["data-tiles"] = json.dumps(
                 {"lowest": tiles.lowest_zoom, "highest": tiles.highest_zoom, "bounds": tiles.bounds}
@@ -157,6 +169,25 @@ def most_of(roll: Roll) -> list[Place]:
     latitudes, longitudes = sorted(p.latitude for p in places), sorted(p.longitude for p in places)
     low, high = len(places) // 50, len(places) - 1 - len(places) // 50
     return [Place(latitudes[low], longitudes[low]), Place(latitudes[high], longitudes[high])]
+
+
+def around(site: Site, place: Place | None) -> list[Place]:
+    """Return what to look at where somebody chooses a place: around that of now, else all devices, else the map's own.
+
+    Args:
+        site: the station.
+        place: that of now.
+
+    Returns:
+        Places between which to look; empty where nobody knows of any.
+    """
+    if place is not None:
+        return [place]
+    known = most_of(site.roll.take(site.now()))
+    if not known and site.tiles is not None and site.tiles.bounds is not None:
+        west, south, east, north = site.tiles.bounds
+        known = [Place(south, west), Place(north, east)]
+    return known
 
 
 def _corners(spot: Spot) -> tuple[Place, Place]:
