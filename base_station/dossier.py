@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from agent.alert import Alert, Battery, Heartbeat, LogMelImage
-from base_station import tables
+from base_station import tables, timeline
 from base_station.condition_log import ConditionLog, Spell
 from base_station.incident_log import Entry, IncidentLog
 from base_station.incidents import Incident, Rules
@@ -26,10 +26,15 @@ MOST_SHOWN = 12
 BEAT_WITHIN = timedelta(hours=2)
 """An older heartbeat says nothing of how a device was then."""
 AROUND = timedelta(minutes=30)
-"""So much before and after is shown of the levels."""
+"""So much before and after is known of the levels."""
+WINDOWS_AROUND = timedelta(minutes=5)
+"""So much before and after is shown of the scores of single windows."""
+MOST_LINES = 6
+"""Devices of which levels and scores are drawn."""
 _MOST_BEATS = 800
 _CALLED_WITHIN = timedelta(hours=2)
 _MOST_SPELLS = 500
+_BINS = 150
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +89,8 @@ class Dossier:
     """As the alerts told them, 0 to 1."""
     levels: tuple[Point, ...]
     """dBFS, by alerts and heartbeats."""
+    windows: Mapping[str, Sequence[timeline.Point]]
+    """Scores of single windows by device, where its field log came home."""
     shown: tuple[AlertEvent, ...]
     """Those that one may look at and listen to: the first, and the best."""
     pictures: Mapping[str, LogMelImage]
@@ -136,6 +143,7 @@ def look(store: Store, alert_id: str, rules: Rules) -> Dossier | None:
         ),
         scores=tuple(sorted(scores, key=lambda point: point.at_utc)),
         levels=tuple(sorted(levels, key=lambda point: point.at_utc)),
+        windows=_windows(store, incident),
         shown=shown,
         pictures=pictures,
     )
@@ -233,6 +241,17 @@ def _told(connection: Connection, alert_ids: Sequence[str]) -> tuple[list[Point]
         scores.append(Point(device_id=row.device_id, at_utc=at_utc, value=row.score))
         levels.append(Point(device_id=row.device_id, at_utc=at_utc, value=row.level_dbfs))
     return scores, levels
+
+
+def _windows(store: Store, incident: Incident) -> dict[str, list[timeline.Point]]:
+    """Return how its label scored in each window, by device, as far as field logs were brought home."""
+    since, until = incident.first_utc - WINDOWS_AROUND, incident.last_utc + WINDOWS_AROUND
+    found: dict[str, list[timeline.Point]] = {}
+    for name in incident.devices[:MOST_LINES]:
+        log = timeline.load(store, name, since, until)
+        if log is not None and incident.label in log.scores:
+            found[name] = log.label_points(incident.label, since.timestamp(), until.timestamp(), _BINS)
+    return {name: points for name, points in found.items() if points}
 
 
 def _levels(connection: Connection, incident: Incident) -> list[Point]:

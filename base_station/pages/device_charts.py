@@ -7,12 +7,12 @@ from typing import Any
 
 from base_station.device_past import DevicePast, Point
 from base_station.gaps import Gap
+from base_station.pages.colours import FONT, tooltip
 from base_station.pages.frame import Visitor
 from base_station.pages.language import Language
 
 _SILENCES = ("off", "link", "station", "unknown", "silent")
 _TOP_PX, _EACH_PX, _HEIGHT_PX = 32, 138, 84
-_FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
 _FEW = 48
 """So few points are drawn as dots, too: a line through one of them is nothing."""
 
@@ -52,15 +52,9 @@ def charts(visitor: Visitor, past: DevicePast, now: datetime) -> Drawn:
     options: dict[str, Any] = {
         "useUTC": True,  # the times are the station's own already, whatever zone the browser is in
         "animation": False,
-        "textStyle": {"fontFamily": _FONT, "color": "var(--soft)"},
+        "textStyle": {"fontFamily": FONT, "color": "var(--soft)"},
         "axisPointer": {"link": [{"xAxisIndex": "all"}], "lineStyle": {"color": "var(--edge)"}},
-        "tooltip": {
-            "trigger": "axis",
-            "confine": True,
-            "backgroundColor": "var(--card)",
-            "borderColor": "var(--line)",
-            "textStyle": {"color": "var(--ink)", "fontSize": 13},
-        },
+        "tooltip": tooltip(),
         "title": [_heading(title, idx) for idx, title in enumerate(titles)],
         "grid": [_grid(idx) for idx in range(len(measures))],
         "xAxis": [_time_axis(idx, begin, end, is_last=idx == len(measures) - 1) for idx in range(len(measures))],

@@ -1,6 +1,5 @@
 """Charts by ECharts, as SVG: printed sharp, and in the page's colours.
 
-A chart is drawn in the colours of the light theme; `diagrams.css` turns them into the tokens of the theme that is on.
 Screen readers get the sentence beside a chart, and the table that has the same figures.
 """
 
@@ -10,19 +9,8 @@ from typing import Any
 from nicegui import ui
 from nicegui.elements.echart import EChart
 
+from base_station.pages.colours import FONT, GOOD, LINE, SOFT, tooltip
 from base_station.pages.parts import box, text
-
-SOFT, LINE, GOOD = "#56615b", "#d9d6c8", "#24693f"
-LABEL_COLOURS = {"chainsaw": "#b92c14", "engine": "#8a5200"}
-OTHER_COLOURS = ("#4d5866", "#2c5f7a", "#7a2c6d", "#5c7a2c")
-
-
-def colour_of(label: str, others: Sequence[str]) -> str:
-    """Return the colour of a label: its own, or the next of those that have none."""
-    if label in LABEL_COLOURS:
-        return LABEL_COLOURS[label]
-    place = others.index(label) if label in others else 0
-    return OTHER_COLOURS[place % len(OTHER_COLOURS)]
 
 
 def stacked_bars(
@@ -83,10 +71,10 @@ def _options(
     quiet = {"color": SOFT, "fontSize": 12}
     return {
         "animation": False,
-        "textStyle": {"fontFamily": "inherit"},
+        "textStyle": {"fontFamily": FONT},
         "grid": {"left": 8, "right": 12, "top": 34 if len(series) > 1 else 12, "bottom": 4, "containLabel": True},
         "legend": {"show": len(series) > 1, "left": 0, "top": 0, "icon": "roundRect", "textStyle": quiet},
-        "tooltip": {"trigger": "axis", "confine": True, "axisPointer": {"type": "none"}},
+        "tooltip": {**tooltip(), "axisPointer": {"type": "none"}},
         "xAxis": {
             "type": "category",
             "data": list(categories),

@@ -14,7 +14,7 @@ from base_station.pages.devices import device_path
 from base_station.pages.frame import Visitor
 from base_station.pages.judging import HEARD, heard_name, keep_verdict, verdict_on
 from base_station.pages.parts import Table, Typed, box, button, link, text
-from base_station.pages.spectrogram import spectrogram
+from base_station.pages.spectrogram import evidence
 from base_station.pages.telling import measures, onset_note
 from base_station.store import AlertEvent
 from base_station.verdicts import Verdicts
@@ -95,21 +95,12 @@ class Evidence:
         self.update(self._found)
 
     def _draw(self, event: AlertEvent) -> None:
-        say, language = self._visitor.say, self._visitor.language
+        language = self._visitor.language
         text("p", f"{event.device_id} · {measures(language, event)}", "where num")
         note = onset_note(language, event, self._visitor.now())
         if note:
             text("p", note, "hint")
-        image = self._found.pictures.get(event.alert_id)
-        if image is None:
-            text("p", say("There is no picture of this one."), "hint")
-        else:
-            seconds = language.number(image.n_frames * image.hop_s, 1)
-            alt = say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
-            spectrogram(event, image, alt, "tall")
-        if event.has_clip:
-            sound = box("audio", "clip", controls="", preload="none", aria_label=say("Sound of the alert"))
-            sound.props["src"] = f"/v1/alerts/{event.alert_id}/clip.wav"
+        evidence(self._visitor, event, self._found.pictures.get(event.alert_id))
 
     async def _judge(self, heard: str) -> None:
         if not await self._visitor.may():

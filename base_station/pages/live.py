@@ -12,7 +12,7 @@ from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.language import mark
 from base_station.pages.map import Map, most_of, spot_of
 from base_station.pages.parts import box, button, link, text
-from base_station.pages.spectrogram import spectrogram
+from base_station.pages.spectrogram import sound, spectrogram
 from base_station.pages.telling import (
     Summary,
     at_devices,
@@ -205,17 +205,12 @@ class _Card:
                 link(f"/incidents/{one.incident.incident_id}", self._visitor.say("All of them"))
 
     def _draw(self, one: News) -> None:
-        say, language = self._visitor.say, self._visitor.language
         self._picture.clear()
         with self._picture:
             if one.image is not None:
-                seconds = language.number(one.image.n_frames * one.image.hop_s, 1)
-                spectrogram(
-                    one.best, one.image, say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
-                )
+                spectrogram(self._visitor, one.best, one.image)
             if one.best.has_clip:
-                sound = box("audio", "clip", controls="", preload="none", aria_label=say("Sound of the alert"))
-                sound.props["src"] = f"/v1/alerts/{one.best.alert_id}/clip.wav"
+                sound(self._visitor, one.best)
 
 
 def _alert(visitor: Visitor, event: AlertEvent, now: datetime) -> None:

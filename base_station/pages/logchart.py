@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from agent.fieldlog import Event
+from base_station.pages.colours import FONT, LABEL_COLOURS, colour_of, tooltip
 from base_station.pages.language import mark
 from base_station.timeline import DEAF_NOW, LOST, OFF, OTHER, SAVING, LoggedAlert, Point, Stretch, Timeline
 
@@ -25,7 +26,6 @@ KINDS = {
     OTHER: mark("Other"),
 }
 """What was the matter, one short word each: they stand at the side of a phone's screen."""
-_LABEL_COLOURS = {"chainsaw": "var(--saw)", "engine": "var(--engine)", "storm": "var(--other)"}
 _DEPTH = {"chainsaw": 4, "engine": 3}
 _KIND_COLOURS = {
     OFF: "var(--edge)",
@@ -35,7 +35,6 @@ _KIND_COLOURS = {
     OTHER: "var(--other)",
 }
 _CROSS = "path://M0,2 L2,0 L5,3 L8,0 L10,2 L7,5 L10,8 L8,10 L5,7 L2,10 L0,8 L3,5 Z"
-_FONT = 'system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif'  # as in style.css: it has to measure its texts
 _LEFT, _RIGHT = 76, 24
 _GRIDS = ((56, 210), (302, 84), (424, 70), (532, 70))
 """Top and height, px, of scores, what was the matter, level, battery."""
@@ -82,13 +81,13 @@ def options(line: Timeline, wall: Wall, say: Say) -> Options:
     return {
         "animation": False,
         "useUTC": True,  # times are moved already
-        "textStyle": {"fontFamily": _FONT, "color": "var(--soft)"},
+        "textStyle": {"fontFamily": FONT, "color": "var(--soft)"},
         "axisPointer": {
             "link": [{"xAxisIndex": "all"}],
             "lineStyle": {"color": "var(--edge)"},
             "label": {"show": False},
         },
-        "tooltip": _tooltip(),
+        "tooltip": tooltip(),
         "legend": _legend(line, say),
         "title": _titles(say),
         "grid": [{"left": _LEFT, "right": _RIGHT, "top": top, "height": height} for top, height in _GRIDS],
@@ -96,17 +95,6 @@ def options(line: Timeline, wall: Wall, say: Say) -> Options:
         "yAxis": _value_axes(say),
         "dataZoom": _zooms(),
         "series": [{**one, **data.get(one["id"], {})} for one in _empty_series(line, say)],
-    }
-
-
-def _tooltip() -> Options:
-    return {
-        "trigger": "axis",
-        "confine": True,
-        "backgroundColor": "var(--card)",
-        "borderColor": "var(--line)",
-        "textStyle": {"color": "var(--ink)", "fontSize": 13},
-        "axisPointer": {"type": "line", "lineStyle": {"color": "var(--edge)"}},
     }
 
 
@@ -201,8 +189,9 @@ def _zooms() -> list[Options]:
 def _empty_series(line: Timeline, say: Say) -> list[Options]:
     thin = {"type": "line", "showSymbol": False, "emphasis": {"disabled": True}, "data": []}
     found: list[Options] = []
+    others = [label for label in line.scores if label not in LABEL_COLOURS]
     for label in line.scores:
-        colour = _LABEL_COLOURS.get(label, "var(--soft)")
+        colour = colour_of(label, others)
         found.append(
             {
                 **thin,

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from agent.errors import FieldError
 from base_station import tallies
 from base_station.notices import Area
-from base_station.pages.diagrams import colour_of, share_line, stacked_bars
+from base_station.pages.colours import LABEL_COLOURS, colour_of
+from base_station.pages.diagrams import share_line, stacked_bars
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, empty, icon, link, selection, text
@@ -155,7 +156,7 @@ class _Sheet:
     def __init__(self, visitor: Visitor, made: Report, wish: Wish) -> None:
         self._visitor, self._made, self._wish = visitor, made, wish
         self.say, self._language = visitor.say, visitor.language
-        others = [label for label in made.labels if label not in ("chainsaw", "engine")]
+        others = [label for label in made.labels if label not in LABEL_COLOURS]
         self._colours = {label: colour_of(label, others) for label in made.labels}
 
     def lay(self) -> None:

@@ -13,7 +13,7 @@ from base_station.pages.judging import HEARD, heard_name, keep_verdict, verdict_
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, selection, text
 from base_station.pages.shares import precision_bar
-from base_station.pages.spectrogram import spectrogram
+from base_station.pages.spectrogram import evidence
 from base_station.precision import UNSURE, Precision
 from base_station.store import AlertEvent, Store
 from base_station.verdicts import Verdict, Verdicts
@@ -282,16 +282,8 @@ class _Card:
             text("p", f"{event.device_id} · {language.moment(event.onset.utc, visitor.now())}", "where")
             self._notice = text("p", "", "banner trouble")
             self._notice.set_visibility(False)
-            if image is None:
-                text("p", say("There is no picture of this one."), "hint")
-            else:
-                seconds = language.number(image.n_frames * image.hop_s, 1)
-                alt = say("Spectrogram of the {seconds} s that the model heard", seconds=seconds)
-                spectrogram(event, image, alt, "tall")
-            if event.has_clip:
-                sound = box("audio", "clip", controls="", preload="auto", aria_label=say("Sound of the alert"))
-                sound.props["src"] = f"/v1/alerts/{event.alert_id}/clip.wav"
-            else:
+            evidence(visitor, event, image, preload="auto")
+            if not event.has_clip:
                 text("p", say("No sound came with it; judge by the picture, or skip it."), "hint")
 
     def show(self, *, shown: bool) -> None:

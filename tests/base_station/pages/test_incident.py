@@ -1,6 +1,7 @@
 """The page of an incident in a real browser: decide on a phone, and what colleagues do is seen without reload."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 import numpy as np
@@ -11,6 +12,9 @@ from agent.clip import wav_bytes
 from tests.base_station.chromium import clock_now
 from tests.base_station.conftest import make_alert, make_heartbeat, saw_picture
 from tests.base_station.pages.conftest import PHONE
+from tests.base_station.pages.test_logs import bring
+from tests.base_station.test_fieldlog import TRUE_START, Phone
+from tests.base_station.test_shelf import listen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HERE = Position(latitude=-3.1, longitude=-60.02)
@@ -66,6 +70,8 @@ def test_a_ranger_decides_on_his_phone_and_a_colleague_sees_it_at_once(start_sta
     for part in ("41", "33 °C", "−32.0 dBFS"):
         assert part in then, then
     assert page.locator(".strip").count() == 2
+    tab.says("Dots: what alerts told.")
+    assert "the best score is 0.91" in page.locator(".course .chart [role=img]").get_attribute("aria-label")
 
     # what decides comes first, and thumbs hit it
     tops = [page.locator(one).first.bounding_box()["y"] for one in (".actions", ".choices", ".map", ".strips", ".log")]
@@ -122,11 +128,16 @@ def test_a_drill_says_so_and_what_is_not_there_says_so(start_station, visit):
     tab.assert_well()
 
 
-def test_it_looks_right_everywhere(start_station, looked_at):
+def test_it_looks_right_everywhere(start_station, looked_at, tmp_path):
     station = start_station()
     (_, alert), _ = told(station)
+    since = (datetime.now(UTC) - TRUE_START).total_seconds() - 90
+    bring(station, listen(tmp_path / "journal", Phone(wall_off_s=since)))
 
     def whole(page):
+        page.get_by_text("every window by the device's field log").wait_for()
+        assert page.get_by_role("link", name="Field log of ipe-07").count() == 1  # ipe-08 has not been home
+        page.locator(".course .chart svg path").first.wait_for(state="attached")
         page.locator(".evidence img.picture").wait_for()
         page.locator(".map .sign.listening").last.wait_for()
 

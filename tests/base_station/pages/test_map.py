@@ -82,5 +82,4 @@ def test_a_tap_on_the_map_says_where_a_device_hangs_and_so_does_the_keyboard(gro
     dialog.get_by_role("button", name="Move").click()
     dialog.wait_for(state="detached")
     device = ground.store.device("ipe-07")
-
     assert (device.latitude, device.longitude) == (latitude, -60.0205)
