@@ -45,6 +45,14 @@ class Reply:
         lines = [line.strip() for line in self.out.splitlines() if line.strip()]
         return lines[-1][:200] if lines else f"exit code {self.code}"
 
+    @property
+    def reason(self) -> str:
+        """Return why a script failed: a full disk, its own `error:`, or tar's first word, as its last tells nothing."""
+        lines = [line.strip()[:200] for line in self.out.splitlines()]
+        ours = [line for line in lines if line.startswith("error:") or "No space left" in line]
+        tars = [line for line in lines if line.startswith(("tar:", "gzip:"))]
+        return (ours or tars or [self.last_line])[0]
+
 
 @dataclass(slots=True)
 class Children:

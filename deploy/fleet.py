@@ -274,8 +274,7 @@ def _bring(member: Member, link: Link, bundles: Mapping[str, Path], files: Path)
 def _good(reply: Reply) -> Reply:
     """Return a good reply; AdbError has the script's own word for what is wrong."""
     if reply.code:
-        errors = [line for line in reply.out.splitlines() if line.startswith("error:")]
-        raise AdbError((errors or [reply.last_line])[0][:200])
+        raise AdbError(reply.reason)
     return reply
 
 

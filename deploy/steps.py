@@ -223,8 +223,7 @@ def install(phone: Phone) -> Done:
     )
     reply = phone.adb.termux(script, timeout_s=1_200)
     if reply.code:
-        errors = [line for line in reply.out.splitlines() if line.startswith("error:") or "No space left" in line]
-        raise AdbError((errors or [reply.last_line])[0].removeprefix("error: ")[:200])
+        raise AdbError(reply.reason.removeprefix("error: "))
     phone.adb.shell(f"rm -f {_remote(phone)}", timeout_s=30)
     return Done(next((line for line in reply.out.splitlines() if line.endswith("is installed")), "installed"))
 

@@ -106,6 +106,10 @@ class Machine:
         """Boot, run a bash script, power off; skip where the computer allows no machine, fail where one boots wrong."""
         with self.up(task, readonly=readonly):
             pass
+        return self.said()
+
+    def said(self) -> Said:
+        """Return what the task did, once the machine is off."""
         ended = (self.exchange / "status").read_text().strip()
         return Said(
             status=int(ended) if ended.isdecimal() else 124,  # a signal's name: it took too long
@@ -118,7 +122,7 @@ class Machine:
         """Boot and give the machine while its task runs; its only child is systemd. Wait in the end until it is off."""
         for name in ("said", "status", "journal"):
             (self.exchange / name).unlink(missing_ok=True)
-        (self.exchange / "task.sh").write_text(f"set -eux\n{task}\n")
+        (self.exchange / "task.sh").write_text(f"PS4='+ $SECONDS s: '; set -eux\n{task}\n")
         words = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--net", "--kill-child"]
         probed = subprocess.run([*words, "true"], capture_output=True, text=True, check=False, timeout=60)
         if probed.returncode:

@@ -1,17 +1,24 @@
 """What the tests on a machine share: a machine with a microphone, and bundles of other versions."""
 
 import hashlib
+import json
 import re
 import shutil
+import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import certifi
+import pytest
 
 from agent import VERSION
+from deploy.__main__ import main
 from deploy.wheels import AS_IT_IS, repacked
 from tests.deploy.debian import SYSTEMD, debian_root
 from tests.deploy.machine import Machine
+from tests.torture.rig import wait_until
 
 FLEET = """
 schema: 1
@@ -38,7 +45,14 @@ back() {
 }
 refused() { if "$@"; then exit 99; fi; }
 release() { readlink "/opt/${1:-curupira}/current"; }
+afar() { touch /mnt/up; for _ in $(seq 4000); do if [ -e /mnt/enough ]; then return; fi; sleep 0.1; done; return 1; }
 """
+SSH = """#!/bin/sh
+for word; do last=$word; done
+exec nsenter --target {pid} --mount --pid --uts --ipc --cgroup --net -- \
+    /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root /bin/sh -c "$last"
+"""
+"""Runs ssh's last word, the command, in the machine, as its root."""
 
 
 def prepared(suite: str, folder: Path) -> Machine:
@@ -91,6 +105,51 @@ def another(bundle: Path, version: str, change: tuple[str, bytes, bytes] | None 
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n" for path in files]
     (bundle / "SHA256SUMS").write_text("".join(lines))
+
+
+def packed(bundle: Path, into: Path) -> Path:
+    """Return an unpacked bundle as the file that `fleet update` brings."""
+    with tarfile.open(into, "w:gz", compresslevel=1) as tar:
+        tar.add(bundle, "curupira")
+    return into
+
+
+class Laptop:
+    """A computer far from the machine, with `fleet` on it; the machine lets it in with `afar`."""
+
+    def __init__(
+        self, folder: Path, machine: Machine, unshare: "subprocess.Popen[str]", capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Wait until the machine lets it in."""
+        self.folder, self._machine, self._capsys = folder, machine, capsys
+        up, over = machine.exchange / "up", machine.exchange / "status"
+        wait_until(lambda: up.exists() or over.exists(), "the machine letting in who is far", 400)
+        assert up.exists(), (machine.exchange / "said").read_text()[-2_500:]
+        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
+        self._ssh = folder / "ssh"
+        self._ssh.write_text(SSH.format(pid=children[0]))
+        self._ssh.chmod(0o700)
+        fleet = "station: {urls: ['https://127.0.0.1:9']}\ndevices: {tree: {kind: linux, ssh: root@10.0.0.7}}\n"
+        (folder / "fleet.yaml").write_text(fleet)
+
+    def fleet(self, action: str, *more: object) -> tuple[int, dict[str, Any]]:
+        """Return exit code and what was said of the machine."""
+        words = ["fleet", action, self.folder / "fleet.yaml", "--state", self.folder / "flash", "--ssh", self._ssh]
+        code = main([str(word) for word in [*words, "--json", "--patience", 3, *more]])
+        return code, json.loads(self._capsys.readouterr().out)
+
+    def update(self, bundle: Path, latitude: int) -> tuple[int, dict[str, Any]]:
+        """Bring an unpacked bundle, and what provisioning gives a device that hangs somewhere else now."""
+        files = self.folder / f"files-{latitude}" / "tree"
+        shutil.copytree(self._machine.exchange / "fleet", files)
+        moved = f"device: {{id: tree, position: {{latitude: {latitude}, longitude: -60}}}}"
+        (files / "config.yaml").write_text(FLEET.replace("device: {id: tree}", moved))
+        archive = packed(bundle, self.folder / f"{latitude}.tar.gz")
+        return self.fleet("update", "--files", files.parent, "--bundle", archive)
+
+    def leave(self) -> None:
+        """Let the machine's task go on."""
+        (self._machine.exchange / "enough").touch()
 
 
 def found(pattern: str, text: str) -> str:

@@ -158,37 +158,84 @@ def test_a_journal_that_comes_broken_or_empty_is_told(camp, capsys, tmp_path, co
     assert lines(capsys.readouterr().out)["ipe-07"]["problem"]
 
 
-def test_an_update_goes_to_each_by_its_kind(camp, capsys, tmp_path):
+def bundle_of(path: Path, target: str, install: bytes) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in (("manifest.json", json.dumps({"target": target}).encode()), ("install.sh", install)):
+            member = tarfile.TarInfo(f"curupira/{name}")
+            member.size, member.mode = len(content), 0o755
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def board(camp: Camp) -> Camp:
+    """The camp, its board a PC with Python 3.11."""
+    camp._script(camp.root / "bin" / "uname", "#!/bin/sh\necho x86_64\n")
+    camp._script(camp.root / "bin" / "python3", "#!/bin/sh\necho '(3, 11)'\n")
+    return camp
+
+
+def test_an_update_goes_to_each_by_its_kind(board, capsys, tmp_path):
     install = b'#!/bin/sh\n[ -z "$2" ] || cat "$2/config.yaml" "$2/device.key"; echo "curupira 2.0 is installed"\n'
     for name in ("ipe-07", "pi-02"):
-        (camp.root / "files" / name).mkdir(parents=True)
-        (camp.root / "files" / name / "config.yaml").write_text(f"device: {{id: {name}}}\n")
-        (camp.root / "files" / name / "device.key").write_text("secret\n")
+        (board.root / "files" / name).mkdir(parents=True)
+        (board.root / "files" / name / "config.yaml").write_text(f"device: {{id: {name}}}\n")
+        (board.root / "files" / name / "device.key").write_text("secret\n")
     bundles = []
     for target in ("termux-aarch64", "x86-64-py311"):
-        path = tmp_path / f"{target}.tar.gz"
-        with tarfile.open(path, "w:gz") as tar:
-            for name, content in (("manifest.json", json.dumps({"target": target}).encode()), ("install.sh", install)):
-                member = tarfile.TarInfo(f"curupira/{name}")
-                member.size, member.mode = len(content), 0o755
-                tar.addfile(member, io.BytesIO(content))
-        bundles += ["--bundle", str(path)]
-    (camp.root / "bin" / "uname").write_text("#!/bin/sh\necho x86_64\n")
-    (camp.root / "bin" / "uname").chmod(0o700)
-    (camp.root / "bin" / "python3").write_text("#!/bin/sh\necho '(3, 11)'\n")
-    (camp.root / "bin" / "python3").chmod(0o700)
-    assert camp.fleet("update", *bundles, "--json", "--only", "ipe-07", "--only", "pi-02") == 0
+        bundles += ["--bundle", str(bundle_of(tmp_path / f"{target}.tar.gz", target, install))]
+    assert board.fleet("update", *bundles, "--json", "--only", "ipe-07", "--only", "pi-02") == 0
     said = lines(capsys.readouterr().out)
     assert said["ipe-07"]["bundle"] == "termux-aarch64.tar.gz"
-    assert (camp.phone / "update").read_bytes() == (tmp_path / "termux-aarch64.tar.gz").read_bytes()
+    assert (board.phone / "update").read_bytes() == (tmp_path / "termux-aarch64.tar.gz").read_bytes()
     assert said["pi-02"]["said"] == "curupira 2.0 is installed"
     assert said["pi-02"]["configuration"] == "brought"
-    with tarfile.open(camp.phone / "config.tar") as tar:
+    with tarfile.open(board.phone / "config.tar") as tar:
         assert tar.extractfile("config.yaml").read() == b"device: {id: ipe-07}\n"
-    assert "secret" not in (camp.root / "ssh-calls").read_text()
+    assert "secret" not in (board.root / "ssh-calls").read_text()
     assert not any(Path(f"/var/tmp/curupira-{what}").exists() for what in ("update", "config"))
-    assert camp.fleet("update", *bundles[:2], "--json", "--only", "pi-02") == 1
+    assert board.fleet("update", *bundles[:2], "--json", "--only", "pi-02") == 1
     assert "no bundle given for it: x86-64-py311" in lines(capsys.readouterr().out)["pi-02"]["problem"]
+
+
+PIP_ON_A_FULL_DISK = b"""#!/bin/sh
+echo Processing numpy
+echo 'ERROR: [Errno 28] No space left on device' >&2
+echo 'error: the wheels could not be installed' >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("install", "says"),
+    [
+        (
+            b"#!/bin/sh\necho begins; echo 'error: Python is too old' >&2; echo bye >&2; exit 1\n",
+            "error: Python is too old",
+        ),
+        (PIP_ON_A_FULL_DISK, "ERROR: [Errno 28] No space left on device"),
+        (b"#!/bin/sh\necho what >&2; echo it was >&2; exit 1\n", "it was"),
+    ],
+)
+def test_an_update_that_fails_says_why(board, capsys, tmp_path, install, says):
+    bundle = bundle_of(tmp_path / "bundle.tar.gz", "x86-64-py311", install)
+    assert board.fleet("update", "--bundle", str(bundle), "--json", "--only", "pi-02") == 1
+    assert lines(capsys.readouterr().out)["pi-02"]["problem"] == says
+
+
+TAR_ON_A_ROTTEN_CARD = """#!/bin/sh
+echo 'tar: curupira/wheels/numpy.whl: Cannot write: Input/output error' >&2
+echo 'tar: Exiting with failure status due to previous errors' >&2
+exit 2
+"""
+
+
+def test_an_update_that_cannot_be_unpacked_says_what_tar_says_first(board, capsys, tmp_path):
+    bundle = bundle_of(tmp_path / "bundle.tar.gz", "x86-64-py311", b"#!/bin/sh\n")
+    board._script(board.root / "bin" / "tar", TAR_ON_A_ROTTEN_CARD)
+    assert board.fleet("update", "--bundle", str(bundle), "--json", "--only", "pi-02") == 1
+    problem = lines(capsys.readouterr().out)["pi-02"]["problem"]
+    assert problem == "tar: curupira/wheels/numpy.whl: Cannot write: Input/output error"
 
 
 def test_a_device_that_is_none_is_wrong_use(camp, capsys):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import VERSION
+from agent import VERSION, journal
 from tests.conftest import REPO
 from tests.deploy.machine import Machine
-from tests.deploy.releases import HELPERS, another, found, give, prepared
+from tests.deploy.releases import HELPERS, Laptop, another, found, give, prepared
 
 LINUX = REPO / "deploy" / "linux"
 UNITS = sorted(LINUX.glob("*/service/*.service"))
@@ -112,23 +112,32 @@ old=$(main); kill -9 "$old"; back "$old"
 
 : hung, under a watchdog that the test can wait for
 mkdir /run/systemd/system/curupira-agent.service.d
-printf '[Service]\nWatchdogSec=8\n' >/run/systemd/system/curupira-agent.service.d/short.conf
+printf '[Service]\nWatchdogSec=8\nRestartSec=1\n' >/run/systemd/system/curupira-agent.service.d/short.conf
 systemctl daemon-reload; systemctl restart curupira-agent
 old=$(main); kill -STOP "$old"; back "$old"
 rm -r /run/systemd/system/curupira-agent.service.d; systemctl daemon-reload
 
-: an alert waits, a hand has changed the configuration
+: an alert waits
 systemctl stop curupira-agent
 python3 -c 'import sqlite3, zlib
 with sqlite3.connect("/var/lib/curupira/outbox.db") as outbox:
     row = ("a-saw", zlib.crc32(b"a-saw/0"), b"")
     outbox.execute("INSERT INTO messages (alert_id, revision, crc, body) VALUES (?, 0, ?, ?)", row)'
+systemctl start curupira-agent
+
+: upgrade from afar, by fleet
+afar
+release
+grep latitude /etc/curupira/config.yaml
+ls -A /etc/curupira /var/tmp
+python3 -c 'import sqlite3
+print("waits:", *sqlite3.connect("/var/lib/curupira/outbox.db").execute("SELECT alert_id FROM messages").fetchone())'
+
+: the same again, downgrade
+systemctl stop curupira-agent
 echo '# by hand' >>/etc/curupira/config.yaml; sha256sum /etc/curupira/* /var/lib/curupira/outbox.db >/mnt/sums
 journal=$(cat /var/lib/curupira/journal/* | wc -c)
 systemctl start curupira-agent
-
-: upgrade, the same again, downgrade
-/mnt/second/install.sh; release
 /mnt/second/install.sh; release
 /mnt/first/install.sh; release
 systemctl stop curupira-agent
@@ -143,7 +152,6 @@ cp /etc/curupira/config.yaml /tmp/good
 echo 'stranger: 1' >>/etc/curupira/config.yaml
 refused /mnt/second/install.sh; release
 cp /tmp/good /etc/curupira/config.yaml
-refused /mnt/broken/install.sh; release
 systemctl is-active curupira-agent
 
 : uninstall
@@ -156,19 +164,45 @@ ls /etc/curupira /var/lib/curupira/outbox.db
 """
 
 
+def update_from_afar(laptop: Laptop, good: Path, bad: Path) -> None:
+    """Look after the machine by `fleet`: a good release, a bad one with a configuration that goes back with it."""
+    assert VERSION in laptop.fleet("status")[1]["version"]
+    code, said = laptop.update(good, -3)
+    assert code == 0, said
+    assert said["configuration"] == "brought"
+    assert said["said"].startswith("installed: /opt/curupira/current is 9.9.9-")
+
+    code, said = laptop.update(bad, -4)
+    assert code == 1
+    assert said["problem"].startswith("error: went back to 9.9.9-")
+
+    code, said = laptop.fleet("status")
+    assert (code, said["service"]) == (0, "active"), said
+    assert "9.9.9" in said["version"]
+    assert laptop.fleet("pull-journals", "--out", laptop.folder / "journals")[0] == 0
+    lines = list(journal.read(laptop.folder / "journals/tree/journal"))
+    assert [line.fields["reason"] for line in lines if line.event == "start"][-1] == "clean stop"
+    laptop.leave()
+
+
 @pytest.mark.slow
-def test_the_whole_life_of_an_agent(machine: Machine, unpacked: Callable[[str], Path]) -> None:
+def test_the_whole_life_of_an_agent(
+    machine: Machine, unpacked: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = unpacked("x86-64-py311")
     give(machine, first, "first")
-    another(give(machine, first, "second"), "9.9.9")
+    second, damaged, broken = (give(machine, first, name) for name in ("second", "damaged", "broken"))
+    another(second, "9.9.9")
     sick = ("agent/__main__.py", b'"""Listen until told to stop."""', b'raise SystemExit("a fault of the release")')
-    another(give(machine, first, "broken"), "9.9.8", sick)
-    damaged = give(machine, first, "damaged")
+    another(broken, "9.9.8", sick)
     with next((damaged / "wheels").glob("numpy*.whl")).open("r+b") as wheel:
         wheel.seek(1_000)
         wheel.write(b"rot")
-    said = machine.run(HELPERS + LIFE).checked()
+    with machine.up(HELPERS + LIFE) as unshare:
+        update_from_afar(Laptop(tmp_path, machine, unshare, capsys), second, broken)
+    said = machine.said().checked()
     text = said.text
+    Path("/tmp/h5_life.txt").write_text(text)
 
     assert "with XNNPACK: golden answers right" in text
     assert "WatchdogUSec=3min" in text
@@ -184,10 +218,16 @@ def test_the_whole_life_of_an_agent(machine: Machine, unpacked: Callable[[str], 
     assert said.journal.count("tree listens (killed)") == 2  # by the test, and by the watchdog
 
     versions = [link.rpartition("-")[0] for link in re.findall(r"^releases/(\S+)$", text, re.MULTILINE)]
-    assert versions == [VERSION, "9.9.9", "9.9.9", VERSION, VERSION, VERSION, VERSION]
+    assert versions == [VERSION, "9.9.9", "9.9.9", VERSION, VERSION, VERSION]
     assert "the bundle is damaged, nothing was changed" in text
     assert re.search(r"error: .*config.yaml: stranger: ", text)
-    assert "curupira-agent.service does not start with 9.9.8" in text
+    assert "a fault of the release" in said.journal
+    assert re.findall(r"latitude: \S+,", text) == ["latitude: -3,"]
+    assert "waits: a-saw" in text
+    assert f"{VERSION}-{found(r'^releases/[^-]+-(.+)$', text)} is here already" in text, (
+        "what went back kept the one before"
+    )
+    assert not {".replaced", ".staged", "curupira-update", "curupira-config"} & set(text.split())
     assert "1 alerts wait in /var/lib/curupira that no station has; nothing was removed" in text
     assert machine.written() == {"usr/local/bin/mic"}
 
@@ -217,3 +257,12 @@ journalctl -u curupira-agent-doctor -o cat
     machine.run("/mnt/bundle/uninstall.sh").checked()
     assert machine.written() == {"usr/local/bin/mic"}
     assert not any((machine.folder / "data").iterdir())
+
+
+def test_a_machine_that_boots_wrongly_is_no_skip(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("proc", "sys/fs/cgroup", "run", "tmp", "dev", "mnt", "srv", "etc"):
+        (root / name).mkdir(parents=True)
+    machine = Machine(root, tmp_path / "machine")
+    with pytest.raises(pytest.fail.Exception, match="did not boot and power off"):
+        machine.run("true")

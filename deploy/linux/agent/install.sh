@@ -100,8 +100,20 @@ write_template() {
 }
 
 take_config() {
-    for file in "$root$staged"/*; do mv -f "$file" "$root$etc/"; done
+    replaced=$etc/.replaced
+    rm -rf "$root${replaced:?}"
+    mkdir -m 700 "$root$replaced"
+    for file in "$root$staged"/*; do
+        [ ! -f "$root$etc/${file##*/}" ] || cp -p "$root$etc/${file##*/}" "$root$replaced/"
+        mv -f "$file" "$root$etc/"
+    done
     rmdir "$root$staged"
+}
+
+# A release that goes back gets the configuration that it ran with: the new one may be what is wrong.
+give_config_back() {
+    for file in "$root$replaced"/*; do [ ! -f "$file" ] || mv -f "$file" "$root$etc/"; done
+    rmdir "$root$replaced"
 }
 
 # A release that cannot read the configuration would not start: better to know before the link turns.
@@ -145,7 +157,8 @@ turn_to "$release"
 put_units
 if [ -n "$state_at" ]; then put_state_mount "$state_at"; fi
 enable_unit curupira-agent.service multi-user.target
-if [ -n "$start" ]; then start_or_go_back "$before" curupira-agent.service; fi
+if [ -n "$start" ]; then start_or_go_back "$before" curupira-agent.service give_config_back; fi
+rm -rf "$root${replaced:?}"
 prune
 if [ -n "$system_site" ] && ! run "$inside$opt/current/venv/bin/python" -c 'import numpy' 2>/dev/null; then
     say "missing: apt install python3-numpy"

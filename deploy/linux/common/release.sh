@@ -8,6 +8,8 @@ opt=/opt/$name
 etc=/etc/$name
 state=/var/lib/$name
 units=/etc/systemd/system
+# What is installed is read by the service's own user, whatever the umask of who installs; secrets get their modes each.
+umask 022
 # A state folder of systemd's dynamic users lies under private/, behind a link.
 state_real=/var/lib/private/$name
 
@@ -61,6 +63,16 @@ run() {
     if [ -n "$chrooted" ]; then chroot "$root" "$@"; else "$@"; fi
 }
 
+# The wheel of pip that this Python would put into an environment: it runs from where it is. Putting it in and
+# taking it out again took as long as all our wheels.
+find_pip() {
+    run "$python" -c 'import ensurepip, sys, sysconfig
+from pathlib import Path
+folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), Path(ensurepip.__file__).parent / "_bundled"]
+wheels = [wheel for folder in folders if folder for wheel in Path(folder).glob("pip-*.whl")]
+print(wheels[0]) if wheels else sys.exit(1)' 2>/dev/null
+}
+
 # Sets $release (a name) and makes $opt/releases/$release, whole or not at all.
 stage() {
     release=$(manifest version)-$(sha256sum "$here/SHA256SUMS" | cut -c 1-8)
@@ -74,15 +86,14 @@ stage() {
     mkdir -p "$root$folder"
     cp -R "$here/wheels" "$here/service" "$here/manifest.json" "$here/SHA256SUMS" "$here/release.sh" \
         "$here/install.sh" "$here/uninstall.sh" "$root$folder/"
-    run "$python" -m venv ${system_site:+"$system_site"} "$inside$folder/venv" >"$root$folder/venv.log" 2>&1 || {
-        cat "$root$folder/venv.log" >&2
-        die "no virtual environment could be made, nothing was changed: apt install python3-venv"
-    }
+    pip=$(find_pip) || die "this Python brings no pip, nothing was changed: apt install python3-venv"
+    run "$python" -m venv --without-pip ${system_site:+"$system_site"} "$inside$folder/venv" ||
+        die "no virtual environment could be made, nothing was changed"
     for wheel in "$root$folder"/wheels/*.whl; do set -- "$@" "$inside${wheel#"$root"}"; done
-    run "$inside$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$@" ||
+    run env "PYTHONPATH=$pip" "$inside$folder/venv/bin/python" \
+        -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$@" ||
         die "the wheels could not be installed, nothing was changed"
-    run "$inside$folder/venv/bin/python" -m pip uninstall --quiet --yes setuptools pip 2>/dev/null || true
-    rm -rf "$root${folder:?}/wheels" "$root$folder/venv.log"
+    rm -rf "$root${folder:?}/wheels"
     run "$inside$folder/venv/bin/python" -P -c "$proof" || die "$release does not work here, nothing was changed"
     : >"$root$folder/.complete"
     half_made=
@@ -90,6 +101,7 @@ stage() {
 
 # The link turns in one step: a power cut leaves the old release or the new one.
 turn_to() {
+    older=$(previous) || older=
     if [ "$1" = "$(current)" ]; then return 0; fi
     old=$(current) || old=
     if [ -n "$old" ]; then link previous "$old"; fi
@@ -130,17 +142,19 @@ enable_unit() {
     if live; then systemctl daemon-reload; fi
 }
 
-# Starts the new release; what does not come up makes way for the one before.
+# Starts the new release; what does not come up makes way for the one before. The words after the service's name are run
+# before that one is started again.
 start_or_go_back() {
     live || return 0
     before=$1 service=$2
+    shift 2
     if systemctl restart "$service"; then return 0; fi
-    if [ -z "$before" ] || [ "$before" = "$(current)" ]; then
-        die "$service does not start; see: journalctl -u $service -n 30"
-    fi
+    [ -n "$before" ] || die "$service does not start; see: journalctl -u $service -n 30"
     say "$service does not start with $(current): going back to $before"
     link current "$before"
+    if [ -n "$older" ]; then link previous "$older"; fi
     put_units
+    "$@"
     systemctl restart "$service" || true
     prune
     die "went back to $before; see: journalctl -u $service -n 60"

@@ -80,7 +80,7 @@ if [ -n "$state_at" ]; then put_state_mount "$state_at"; fi
 enable_unit curupira-station.service multi-user.target
 enable_unit curupira-station-backup.timer timers.target
 if [ -n "$start" ]; then
-    start_or_go_back "$before" curupira-station.service
+    start_or_go_back "$before" curupira-station.service :
     if live; then systemctl start curupira-station-backup.timer; fi
 fi
 prune
