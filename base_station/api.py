@@ -180,7 +180,7 @@ def build_api(
     app.include_router(verdict_router(store, now))
     app.include_router(condition_router(store))
     app.include_router(fieldlog_router(store, now))
-    app.include_router(export_router(store, now))
+    app.include_router(export_router(store, now, usual))
     app.include_router(logexport_router(store))
     app.include_router(registry_router(store, incoming.keys, now))
     app.include_router(session_router(accounts, now))

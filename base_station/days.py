@@ -5,12 +5,12 @@ stays counted when retention lets it go: a report of last year still says what h
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 
-from sqlalchemy import Connection, Row, Select, Table, case, func, insert, or_, select, union_all, update
+from sqlalchemy import Connection, Row, Select, Table, case, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from base_station import tables
@@ -19,6 +19,8 @@ from base_station.tallies import SETTLED
 
 AT_A_TIME = 5_000
 """Alerts in one transaction."""
+AGAIN_WITHIN = timedelta(days=31)
+"""Of older days incidents stay as they were counted (`day_incidents`), whatever alerts still come."""
 _ROUNDS = 20
 """So many in one look: a station that takes a year of alerts over goes on with its other work between."""
 _UPTO = "days_upto_seq"
@@ -151,6 +153,7 @@ def _settle(database: Database, now_utc: datetime, zone: tzinfo | None) -> bool:
         _add(database, connection, tables.day_hours, by_hour)
         _add(database, connection, tables.day_devices, by_device)
         _add(database, connection, tables.month_devices, by_month)
+        _doubt(connection, {day for day, _, _ in by_hour}, now_utc)
         _set_upto(connection, rows[-1].seq)
     return len(rows) == AT_A_TIME
 
@@ -187,6 +190,14 @@ def _add(database: Database, connection: Connection, table: Table, counts: Count
     one = upsert(table)
     one = one.on_conflict_do_update(index_elements=keys, set_={"n_alerts": table.c.n_alerts + one.excluded.n_alerts})
     connection.execute(one, [dict(zip(keys, key, strict=True), n_alerts=n) for key, n in counts.items()])
+
+
+def _doubt(connection: Connection, days: Iterable[date], now_utc: datetime) -> None:
+    """Let incidents be counted again on days of which alerts came; one may now begin on the day before."""
+    since = now_utc.date() - AGAIN_WITHIN
+    lately = {each for day in days if day >= since for each in (day, day + _DAY)}
+    if lately:
+        connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day.in_(lately)))
 
 
 def _upto(connection: Connection) -> int:

@@ -15,6 +15,7 @@ from agent.errors import FieldError
 from base_station import columns as parquet_columns
 from base_station import sheets
 from base_station.inbox import iso
+from base_station.incidents import Rules
 from base_station.problems import READING, problem_answers
 from base_station.report_sheets import day_columns, day_rows, device_columns, device_rows
 from base_station.reports import Asked, Report, Span, report
@@ -30,8 +31,8 @@ Until = Annotated[AwareDatetime | None, Query(description="Only what arrived unt
 Label = Annotated[str | None, Query(max_length=32, pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-def export_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
-    """Return the routes; `now` is station time, UTC."""
+def export_router(store: Store, now: Callable[[], datetime], rules: Rules) -> APIRouter:
+    """Return the routes; `now` is station time, UTC, `rules` say when alerts belong together."""
     router = APIRouter()
 
     @router.get(
@@ -68,7 +69,7 @@ def export_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
         return StreamingResponse(pieces, media_type=parquet_columns.MEDIA_TYPE, headers=headers)
 
     _add_sheets(router, store)
-    _add_reports(router, store, now)
+    _add_reports(router, store, now, rules)
     return router
 
 
@@ -129,18 +130,24 @@ def _add_sheet(
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=_as_file(f"{name}.csv"))
 
 
-def _add_reports(router: APIRouter, store: Store, now: Callable[[], datetime]) -> None:
+def _add_reports(router: APIRouter, store: Store, now: Callable[[], datetime], rules: Rules) -> None:
     for name, columns, rows, summary in (
-        ("days", day_columns, day_rows, "A report's days: alerts by label, device-hours listened and possible"),
+        (
+            "days",
+            day_columns,
+            day_rows,
+            "A report's days: alerts by label, incidents, device-hours listened and possible",
+        ),
         ("devices", device_columns, device_rows, "A report's devices that alerted, with alerts by label"),
     ):
-        _add_report(router, store, now, name, columns, rows, summary)
+        _add_report(router, store, now, rules, name, columns, rows, summary)
 
 
 def _add_report(
     router: APIRouter,
     store: Store,
     now: Callable[[], datetime],
+    rules: Rules,
     name: str,
     columns: Callable[[Report], Sequence[str]],
     rows: Callable[[Report], Iterator[dict[str, object]]],
@@ -159,7 +166,7 @@ def _add_report(
         label: Label = None,
     ) -> StreamingResponse:
         try:
-            asked = Asked(span=Span(first, last), label=label or "", areas={})
+            asked = Asked(span=Span(first, last), label=label or "", areas={}, rules=rules)
         except FieldError as error:
             raise HTTPException(422, str(error)) from error
         made = report(store, asked, now())

@@ -11,6 +11,7 @@ def day_rows(made: Report) -> Iterator[dict[str, object]]:
         yield {
             "day": row.day.isoformat(),
             **{label: row.alerts.get(label, 0) for label in made.labels},
+            "incidents": row.incidents,
             "listened_h": None if row.listened_h is None else round(row.listened_h, 1),
             "possible_h": round(row.possible_h, 1),
         }
@@ -18,7 +19,7 @@ def day_rows(made: Report) -> Iterator[dict[str, object]]:
 
 def day_columns(made: Report) -> tuple[str, ...]:
     """Return the columns of `day_rows`."""
-    return ("day", *made.labels, "listened_h", "possible_h")
+    return ("day", *made.labels, "incidents", "listened_h", "possible_h")
 
 
 def device_rows(made: Report) -> Iterator[dict[str, object]]:

@@ -16,8 +16,10 @@ from sqlalchemy import func, select
 from agent.errors import FieldError
 from base_station import tables
 from base_station.database import Database
+from base_station.day_incidents import begun
 from base_station.days import Listening, bounds, counted, listened
 from base_station.incident_log import ACKNOWLEDGED
+from base_station.incidents import Rules
 from base_station.locate import Place, metres
 from base_station.notices import Area
 from base_station.precision import Precision, precisions
@@ -54,6 +56,8 @@ class DayRow:
     day: date
     alerts: Mapping[str, int]
     """By label."""
+    incidents: int | None
+    """How many began; None where nobody knows."""
     listened_h: float | None
     """Device-hours; None where nobody knows any more."""
     possible_h: float
@@ -123,6 +127,12 @@ class Report:
         return sum(row.alerts.get(label, 0) for row in self.days)
 
     @property
+    def incidents(self) -> int | None:
+        """Return the incidents of the days of which that is known; None where it is of none."""
+        known = [row.incidents for row in self.days if row.incidents is not None]
+        return sum(known) if known else None
+
+    @property
     def share(self) -> float | None:
         """Say how much was listened to on the days of which that is known."""
         known = [row for row in self.days if row.share is not None]
@@ -139,6 +149,8 @@ class Asked:
     """Only this one; empty is all."""
     areas: Mapping[str, Area]
     """Named ones, by name; without any there are squares."""
+    rules: Rules = Rules()  # noqa: RUF009  # frozen
+    """When alerts belong together."""
 
 
 def report(store: Store, asked: Asked, now_utc: datetime, zone: tzinfo | None = None) -> Report:
@@ -153,13 +165,14 @@ def report(store: Store, asked: Asked, now_utc: datetime, zone: tzinfo | None = 
     span = asked.span
     found = counted(store.database, span.first, span.last, asked.label, zone)
     heard = listened(store.database, span.first, span.last, now_utc, zone)
+    began = begun(store, span.first, span.last, asked.label, asked.rules, now_utc, zone)
     labels = tuple(sorted({label for _, label, _ in found.by_hour}))
     measured, judged = _verdicts(store.database, span, asked.label, zone)
     devices = _devices(found.by_device, ears(store, bounds(span.first, zone)[0]).places)
     return Report(
         span=span,
         labels=labels,
-        days=tuple(_days(span, found.by_hour, heard, possible_hours(store.database, span, now_utc, zone))),
+        days=tuple(_days(span, found.by_hour, began, heard, possible_hours(store.database, span, now_utc, zone))),
         hours={label: _hours(found.by_hour, label) for label in labels},
         areas=tuple(_areas(devices, asked.areas)),
         devices=tuple(devices),
@@ -191,7 +204,11 @@ def month_of(day: date) -> Span:
 
 
 def _days(
-    span: Span, by_hour: Counter[tuple[date, str, int]], heard: Mapping[date, Listening], possible: Sequence[float]
+    span: Span,
+    by_hour: Counter[tuple[date, str, int]],
+    began: Mapping[date, int],
+    heard: Mapping[date, Listening],
+    possible: Sequence[float],
 ) -> Iterator[DayRow]:
     by_day: dict[date, Counter[str]] = defaultdict(Counter)
     for (day, label, _), n in by_hour.items():
@@ -201,6 +218,7 @@ def _days(
         yield DayRow(
             day=day,
             alerts=by_day[day],
+            incidents=began.get(day),
             listened_h=None if listening is None else listening.device_hours,
             possible_h=hours,
         )

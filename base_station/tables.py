@@ -6,8 +6,8 @@ order of arrival) with its `revisions` (append-only), `blobs` (pictures and soun
 (challenges that wait), `leases` (which process does what only one may do), `conditions` (what was wrong with devices),
 `deliveries` (what people were told), `verdicts` (what they said), `incident_log` (what they did about incidents),
 `field_events` and `journal_files` (journals brought home), `audit` (who changed what), `people`, `sessions`, `attempts`
-and `tokens` (who may read and judge), `day_hours`, `day_devices`, `month_devices` and `day_listening` (what each day
-brought, for reports), `choices` (what operators chose on the page).
+and `tokens` (who may read and judge), `day_hours`, `day_devices`, `month_devices`, `day_listening` and `day_incidents`
+(what each day brought, for reports), `choices` (what operators chose on the page).
 """
 
 from datetime import UTC, datetime
@@ -233,6 +233,14 @@ day_listening = Table(
     Column("day", Date, primary_key=True),
     Column("device_hours", Float, nullable=False),
     Column("n_devices", Integer, nullable=False),
+)
+
+day_incidents = Table(
+    "day_incidents",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("n_incidents", Integer),
 )
 
 choices = Table(

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.errors import AgentError
-from base_station import days, tallies
+from base_station import day_incidents, days, tallies
 from base_station.condition_log import Census, Changes, ConditionLog, changes, forget_hours
 from base_station.config import StationConfig
 from base_station.deadman import conditions
@@ -97,6 +97,7 @@ class Watch:
     def _tidy(self, now: datetime) -> None:
         tallies.refresh(self._store.database, now)
         days.refresh(self._store.database, now)
+        day_incidents.refresh(self._store, self._config.rules, now)
         if self._tidied is not None and now - self._tidied < _TIDY_EVERY:
             return
         self._tidied = now

@@ -14,7 +14,7 @@ from base_station.pages.parts import box, text
 
 
 def stacked_bars(
-    title: str, told: str, categories: Sequence[str], series: Mapping[str, tuple[str, Sequence[int]]]
+    title: str, told: str, categories: Sequence[str], series: Mapping[str, tuple[str, Sequence[int | None]]]
 ) -> None:
     """Draw counts as bars on top of each other.
 
@@ -22,7 +22,7 @@ def stacked_bars(
         title: of the figure.
         told: what it shows, for whoever cannot see it.
         categories: along the bottom.
-        series: colour and counts by name.
+        series: colour and counts by name; None where nobody knows.
     """
     drawn = [
         {

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from agent.errors import FieldError
 from base_station import tallies
 from base_station.notices import Area
-from base_station.pages.colours import LABEL_COLOURS, colour_of
+from base_station.pages.colours import LABEL_COLOURS, SERIES, colour_of
+from base_station.pages.devices import device_path
 from base_station.pages.diagrams import share_line, stacked_bars
 from base_station.pages.frame import Site, Visitor, ask_for, page
 from base_station.pages.language import mark
@@ -139,7 +140,7 @@ class _Page:
 
     def _look(self) -> tuple[Report, list[str]]:
         site, wish = self._site, self._wish
-        asked = Asked(span=wish.span, label=wish.label, areas=named_areas(site))
+        asked = Asked(span=wish.span, label=wish.label, areas=named_areas(site), rules=site.told.rules)
         known = {label for label, drill in tallies.counts(site.store.database) if not drill}
         return report(site.store, asked, self._visitor.now()), sorted(known | ({wish.label} - {""}))
 
@@ -189,6 +190,9 @@ class _Sheet:
         with box("dl", "figures"):
             for label in made.labels:
                 self._figure(say(label_name(label)), language.number(made.total(label)), say("alerts"))
+            if made.incidents is not None:
+                told = say("alerts of neighbouring devices and times as one")
+                self._figure(say("Incidents"), language.number(made.incidents), told)
             share = made.share
             hours = sum(row.listened_h or 0.0 for row in made.days)
             known = sum(row.share is not None for row in made.days)
@@ -220,6 +224,7 @@ class _Sheet:
         total = self._language.number(sum(made.total(label) for label in made.labels))
         most = max(made.days, key=lambda row: sum(row.alerts.values()))
         told = say("{count} alerts, most of them on {day}", count=total, day=self._language.day(most.day))
+        self._incidents(days)
         with box("section", "panel"):
             stacked_bars(say("Alerts by day"), told, days, per_day)
         hours = [f"{hour:02d}" for hour in range(24)]
@@ -228,6 +233,24 @@ class _Sheet:
         told = say("Most alerts began between {begin}:00 and {begin}:59", begin=f"{loudest:02d}")
         with box("section", "panel"):
             stacked_bars(say("Alerts by hour of the day"), told, hours, per_hour)
+
+    def _incidents(self, days: Sequence[str]) -> None:
+        """Draw how many incidents began on each day, in the whole forest."""
+        say, made = self.say, self._made
+        if made.incidents is None:
+            return
+        most = max(made.days, key=lambda row: row.incidents or 0)
+        told = self._visitor.plural(
+            "{count} incident, most of them on {day}",
+            "{count} incidents, most of them on {day}",
+            made.incidents,
+            day=self._language.day(most.day),
+        )
+        with box("section", "panel"):
+            counts = [row.incidents for row in made.days]
+            stacked_bars(say("Incidents by day"), told, days, {say("Incidents"): (SERIES[0], counts)})
+            if None in counts:
+                text("p", say("Some of these days are not counted yet, or their alerts are not here any more."), "hint")
 
     def _listening(self) -> None:
         say, made = self.say, self._made
@@ -262,7 +285,8 @@ class _Sheet:
             for row in rows[:MOST_ROWS]:
                 told = [number(row.n_devices)] if by_area else []
                 counts = [number(row.alerts.get(label, 0)) for label in labels]
-                table.row([self._place(row), *told, *counts], classes="num")
+                path = "" if by_area else device_path(row.name)
+                table.row([self._place(row), *told, *counts], href=path, classes="num")
             if len(rows) > MOST_ROWS:
                 rest = sum(row.total for row in rows[MOST_ROWS:])
                 more = say(
@@ -303,13 +327,20 @@ class _Sheet:
         say, made, language = self.say, self._made, self._language
         with box("details", "all-days"):
             text("summary", say("All days as a table"))
-            titles = [say("Day"), *map(self._name, made.labels), say("Device-hours listened"), say("Share")]
+            titles = [
+                say("Day"),
+                *map(self._name, made.labels),
+                say("Incidents"),
+                say("Device-hours listened"),
+                say("Share"),
+            ]
             table = Table(titles, say("All days as a table"))
             for row in made.days:
                 counts = [language.number(row.alerts.get(label, 0)) for label in made.labels]
+                incidents = "–" if row.incidents is None else language.number(row.incidents)
                 hours = "–" if row.listened_h is None else language.number(row.listened_h)
                 share = "–" if row.share is None else language.percent(row.share)
-                table.row([language.day(row.day), *counts, hours, share], classes="num")
+                table.row([language.day(row.day), *counts, incidents, hours, share], classes="num")
         query = {"first": made.span.first.isoformat(), "last": made.span.last.isoformat()}
         query |= {"label": self._wish.label} if self._wish.label else {}
         with box("p", "downloads"):

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import URL, delete, insert, update
+from sqlalchemy import URL, delete, insert, select, update
 
 from agent.errors import FieldError
-from base_station import days, tables
+from base_station import day_incidents, days, recent, tables
 from base_station.backup import back_up, restore
+from base_station.incidents import Rules
 from base_station.locate import Place
 from base_station.notices import Area
 from base_station.reports import Asked, Span, possible_hours, report
@@ -280,3 +281,66 @@ def test_the_csv_has_the_figures_and_refuses_nonsense(station, ipe, alert_of):
     for first, last in (("2020-01-01", "2026-01-01"), ("2026-02-30", "2026-03-01")):
         answer = station.request("GET", "/v1/export/report/days.csv", params={"first": first, "last": last})
         assert answer.status_code == 422
+
+
+def a_night(store, day: date, pauses_s: list[float]) -> None:
+    """Let one device alert again and again, with these pauses, from noon on."""
+    at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    heard = []
+    for pause_s in pauses_s:
+        at += timedelta(seconds=pause_s)
+        heard.append(Heard(str(uuid.uuid4()), "ipe-1", "chainsaw", False, at, at + timedelta(seconds=5)))
+    keep(store, heard)
+
+
+def began(store, now: datetime = NOW, label: str = "") -> dict[date, int | None]:
+    made = report(store, Asked(span=SPAN, label=label, areas={}), now, UTC)
+    return {row.day: row.incidents for row in made.days}
+
+
+@both
+def test_incidents_are_counted_by_day_once_and_again_where_alerts_come_late(forest):
+    day, quiet = date(2026, 11, 15), date(2026, 11, 14)
+    a_night(forest, day, [0, 60, 60, 3600, 60])
+    before = began(forest)
+    assert before[quiet] == 0
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    assert began(forest)[day] is None  # nobody counted yet, and nobody makes up a number
+    day_incidents.refresh(forest, Rules(), NOW, UTC)
+    assert began(forest)[day] == 2
+    assert began(forest, label="chainsaw")[day] == 2
+    assert began(forest, label="engine")[day] == 0
+    assert report(forest, Asked(span=SPAN, areas={}), NOW, UTC).incidents == 2
+    a_night(forest, day, [7200])
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    day_incidents.refresh(forest, Rules(), NOW, UTC)
+    assert began(forest)[day] == 3
+
+
+def test_incidents_of_today_are_counted_when_somebody_asks_and_one_over_midnight_counts_once(forest):
+    today, yesterday = NOW.date(), NOW.date() - timedelta(days=1)
+    a_night(forest, yesterday, [0, 12 * 3600 - 90, 60, 60])  # the last two are at either side of midnight
+    assert (began(forest)[yesterday], began(forest)[today]) == (2, 0)
+    a_night(forest, today, [300])
+    assert began(forest)[today] == 1
+
+
+def test_a_day_whose_alerts_retention_let_go_uncounted_is_unknown_for_good(forest):
+    day = date(2026, 11, 10)
+    a_night(forest, day, [0, 3600])
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    prune(forest.database, Retention(alert_days=1), NOW + timedelta(days=40))
+    day_incidents.refresh(forest, Rules(), NOW, UTC)
+    assert began(forest)[day] is None
+    with forest.database.read() as connection:
+        assert connection.execute(select(tables.day_incidents.c.n_incidents)).scalars().all() == [None]
+
+
+def test_a_stormy_day_is_looked_at_in_pieces(forest, monkeypatch):
+    for module in (day_incidents, recent):
+        monkeypatch.setattr(module, "MOST_ALERTS", 20)
+    day = date(2026, 11, 15)
+    a_night(forest, day, [600] * 60)
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    day_incidents.refresh(forest, Rules(), NOW, UTC)
+    assert began(forest)[day] == 60

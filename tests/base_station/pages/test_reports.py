@@ -52,7 +52,11 @@ def test_the_table_equals_the_csv_and_a_plain_count(start_station, visit):
     tab.page.get_by_text("All days as a table").first.click()
     table = tab.page.locator(".all-days tbody tr")
     shown = [[cell.strip() for cell in row.split("\t")] for row in table.all_inner_texts()]
-    assert [row[1:4] for row in shown] == [[row["chainsaw"], row["engine"], row["gunshot"]] for row in rows]
+    columns = ("chainsaw", "engine", "gunshot", "incidents")
+    assert [row[1:5] for row in shown] == [[row[name] for name in columns] for row in rows]
+    assert int(rows[-1]["incidents"]) >= 1
+    tab.page.locator("figcaption", has_text="Incidents by day").wait_for()
+    assert tab.page.get_by_role("link", name="ipe-07").get_attribute("href") == "/devices/ipe-07"
     total = sum(n for (_, label), n in counts.items() if label == "chainsaw")
     assert tab.page.locator(".figures .value").first.inner_text() == str(total)
     tab.assert_well()

@@ -1,0 +1,111 @@
+"""How many incidents began on each day, counted once the day is over and kept, as alerts are (`days`).
+
+An incident counts on the station's local day on which it began; drills do not count. A day is counted again when
+alerts of it come late; what retention let go before anybody counted it, nobody knows.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, tzinfo
+
+from sqlalchemy import delete, func, insert, select
+
+from base_station import tables
+from base_station.days import bounds
+from base_station.incidents import Heard, Rules, groups
+from base_station.recent import MOST_ALERTS, ears, heard_between
+from base_station.store import Store
+
+SETTLED = timedelta(hours=1)
+"""So long after its end a day is counted."""
+_AT_A_TIME = 5
+"""Days in one look: a year that was taken over is counted within minutes, and other work goes on between."""
+_ASKED_DAYS = 3
+"""So many of the last days are counted when somebody asks, if nobody has yet."""
+_ALL = ""
+"""Stands for all labels; every day that was counted has it."""
+_DAY, _SHORTEST = timedelta(days=1), timedelta(hours=1)
+
+
+def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None = None) -> None:
+    """Count some days that are over, the latest first; one process at a time does it."""
+    last = (now_utc - SETTLED).astimezone(zone).date() - _DAY
+    hours, kept = tables.day_hours.c, tables.day_incidents.c
+    counted = select(kept.day).where(kept.day == hours.day)
+    query = select(hours.day).where(hours.day <= last, ~counted.exists()).distinct().order_by(hours.day.desc())
+    with store.database.read() as connection:
+        days = list(connection.execute(query.limit(_AT_A_TIME)).scalars())
+    for day in days:
+        found = _counted(store, day, rules, zone)
+        rows = [{"day": day, "label": _ALL, "n_incidents": None if found is None else sum(found.values())}]
+        rows += [{"day": day, "label": label, "n_incidents": n} for label, n in (found or {}).items()]
+        with store.database.write() as connection:
+            connection.execute(delete(tables.day_incidents).where(kept.day == day))
+            connection.execute(insert(tables.day_incidents), rows)
+
+
+def begun(
+    store: Store, first: date, last: date, label: str, rules: Rules, now_utc: datetime, zone: tzinfo | None = None
+) -> Mapping[date, int]:
+    """Return how many incidents began on each day, both ends among them; days of which nobody knows are left out.
+
+    Args:
+        store: the database.
+        first: day.
+        last: day.
+        label: only this one; empty is all.
+        rules: when alerts belong together.
+        now_utc: station time.
+        zone: of the days; None is the station's own.
+    """
+    kept, hours = tables.day_incidents.c, tables.day_hours.c
+    with store.database.read() as connection:
+        rows = connection.execute(
+            select(kept.day, kept.label, kept.n_incidents).where(kept.day.between(first, last))
+        ).all()
+        busy = set(connection.execute(select(hours.day).where(hours.day.between(first, last)).distinct()).scalars())
+    known = {row.day for row in rows}
+    found = {row.day: 0 for row in rows if row.label == _ALL and row.n_incidents is not None}
+    found |= {row.day: row.n_incidents for row in rows if row.label == label and row.n_incidents is not None}
+    today = now_utc.astimezone(zone).date()
+    day = first
+    while day <= min(last, today):
+        if day not in known and today - day < _ASKED_DAYS * _DAY:
+            fresh = _counted(store, day, rules, zone) or Counter()
+            found[day] = fresh[label] if label else fresh.total()
+        elif day not in known | busy:
+            found[day] = 0
+        day += _DAY
+    return found
+
+
+def _counted(store: Store, day: date, rules: Rules, zone: tzinfo | None) -> Counter[str] | None:
+    """Return by label how many incidents began on a day; None where most of its alerts are not here any more."""
+    begin, end = bounds(day, zone)
+    hours = tables.day_hours.c
+    with store.database.read() as connection:
+        n_known = connection.execute(select(func.sum(hours.n_alerts)).where(hours.day == day)).scalar_one() or 0
+    found: Counter[str] = Counter()
+    n_here = 0
+    for group in _groups(store, begin, end, rules):
+        n_here += sum(begin <= alert.first_utc < end for alert in group)
+        if begin <= group[0].first_utc < end:
+            found[group[0].label] += 1
+    return found if 2 * n_here >= n_known else None
+
+
+def _groups(store: Store, begin: datetime, end: datetime, rules: Rules) -> list[list[Heard]]:
+    """Return alerts that belong together and touch a span, each group by onset; no drills.
+
+    What goes on for longer than the margin around a span may be cut at its edge.
+    """
+    margin = timedelta(seconds=10 * rules.window_s)
+    heard = heard_between(store, begin - margin, end + margin, ears(store, begin).places)
+    if len(heard) < MOST_ALERTS or end - begin <= _SHORTEST:
+        found = groups([alert for alert in heard if not alert.drill], rules)
+        return [sorted(group, key=lambda alert: alert.first_utc) for group in found]
+    middle = begin + (end - begin) / 2
+    early, late = _groups(store, begin, middle, rules), _groups(store, middle, end, rules)
+    return [group for group in early if group[0].first_utc < middle] + [
+        group for group in late if group[0].first_utc >= middle
+    ]
