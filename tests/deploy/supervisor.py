@@ -197,6 +197,7 @@ class Supervisor:
         """End the agent by a signal, and by SIGKILL where it does not end; return its exit code."""
         assert self._child is not None
         self._child.send_signal(number)
+        self._child.send_signal(signal.SIGCONT)  # as systemd does: what is stopped must hear it too
         try:
             code = self._child.wait(self.unit.stop_s)
         except subprocess.TimeoutExpired:
