@@ -45,10 +45,18 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
 @pytest.fixture(scope="module")
 def saw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three seconds of forest, nine of saw, six of forest."""
-    rng = np.random.default_rng(3)
-    samples = synth.forest(18.0, rng)
-    samples[3 * RATE : 12 * RATE] += synth.drill_saw()[: 9 * RATE]
-    path = tmp_path_factory.mktemp("sound") / "saw.wav"
+    return felled(tmp_path_factory.mktemp("sound") / "saw.wav", 3, 12, 18)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of forest, six of saw, one of forest: as short as an alert can be."""
+    return felled(tmp_path_factory.mktemp("sound") / "cut.wav", 2, 8, 9)
+
+
+def felled(path: Path, onset_s: int, offset_s: int, ends_s: int) -> Path:
+    samples = synth.forest(float(ends_s), np.random.default_rng(3))
+    samples[onset_s * RATE : offset_s * RATE] += synth.drill_saw()[: (offset_s - onset_s) * RATE]
     write_wav(path, samples.clip(-1, 1), RATE)
     return path
 
@@ -91,10 +99,10 @@ def test_an_alert_arrives_once_though_the_station_is_killed(chain: Chain, saw: P
     assert [alert["label"] for alert in chain.alerts()] == ["chainsaw"]
 
 
-def test_the_launcher_ends_well_only_if_the_station_has_the_alert(tmp_path: Path, saw: Path, forest: Path) -> None:
+def test_the_launcher_ends_well_only_if_the_station_has_the_alert(tmp_path: Path, cut: Path, forest: Path) -> None:
     command = [sys.executable, "-m", "deploy", "run", "--once", "--port", str(free_port()), "--folder"]
     heard = subprocess.run(
-        [*command, str(tmp_path / "saw"), "--source", str(saw)],
+        [*command, str(tmp_path / "saw"), "--source", str(cut)],
         capture_output=True,
         text=True,
         timeout=120,
