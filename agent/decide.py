@@ -20,6 +20,8 @@ from agent.errors import FieldError
 from agent.fields import Fields
 
 Int8 = NDArray[np.int8]
+Int16 = NDArray[np.int16]
+Bool = NDArray[np.bool_]
 
 LARGEST_REFRACTORY_S = 30.0
 LOWEST_LOG_ODDS = -4.0
@@ -152,8 +154,10 @@ class _Bounds:
     longest: int
 
 
-_MISS = -129  # below every int8
-_ROUNDING = 1e-9  # of a sum of a hundred log-odds
+MISS = -129
+"""Output of a window that the model did not see; below every int8."""
+_ROUNDING = 1e-9  # of a sum of a hundred log-odds...
+_CUMULATED = 1e-4  # ...and of the difference of two sums of millions
 
 
 @dataclass(slots=True)
@@ -217,13 +221,43 @@ class Decider:
         detections: list[Detection] = []
         for label_idx, label in enumerate(self.labels):
             state = self._states[label]
-            state.recent.extend([(end, _MISS)] * min(lost, self.rules[label].looks_at))
-            output = _MISS if outputs is None else int(outputs[label_idx])
+            state.recent.extend([(end, MISS)] * min(lost, self.rules[label].looks_at))
+            output = MISS if outputs is None else int(outputs[label_idx])
             state.recent.append((end, output))
             detection = self._decide(label, state, end, output)
             if detection is not None:
                 detections.append(detection)
         return detections
+
+    @property
+    def looks_at(self) -> int:
+        """Return how many windows the rules of reported labels look back on at most."""
+        return max((self.rules[label].looks_at for label in self.labels if self.rules[label].alert), default=1)
+
+    def could_open(self, outputs: Int16) -> Bool:
+        """Say at which windows an event that is reported could open, so that quiet hours need not be pushed.
+
+        While none is open, a window changes nothing later than `looks_at` windows on. Lost audio, the refractory time
+        and what closed before only hold events back: at a window that is not named here none opens.
+
+        Args:
+            outputs: the model's bytes, shape (n_windows, n_labels), MISS where it did not see the window.
+
+        Returns:
+            Shape (n_windows,).
+        """
+        could = np.zeros(len(outputs), np.bool_)
+        log_odds = np.array(self._log_odds)
+        for label_idx, label in enumerate(self.labels):
+            rule, bounds, column = self.rules[label], self._bounds[label], outputs[:, label_idx].astype(np.intp)
+            if not rule.alert:
+                continue
+            could |= _recent_sum((column >= bounds.threshold).astype(np.float64), rule.of) >= rule.hits - 0.5
+            if bounds.steady != math.inf:
+                above = log_odds[column + 128] - LOWEST_LOG_ODDS  # a window that has not come yet adds nothing
+                least = bounds.steady - LOWEST_LOG_ODDS * rule.steady_of
+                could |= _recent_sum(above, rule.steady_of) >= least - _CUMULATED
+        return could
 
     def standing(self, label: str) -> Standing:
         """Return how near to an alert a label is after the last window; changes nothing."""
@@ -309,6 +343,12 @@ class Decider:
             score=float(self.scores[state.peak + 128]),
             alert=self.rules[label].alert,
         )
+
+
+def _recent_sum(values: NDArray[np.float64], of: int) -> NDArray[np.float64]:
+    """Return for each value the sum of it and those before it, `of` in all; shape (n,)."""
+    sums: NDArray[np.float64] = np.concatenate([np.zeros(of), np.cumsum(values)])
+    return np.subtract(sums[of:], sums[:-of])
 
 
 def _log_odds(score: float) -> float:

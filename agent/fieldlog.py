@@ -3,14 +3,14 @@
 `agent.journal` reads the lines; `why`, `redecide` and the station's `review` all stand on what is here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from agent.decide import Decider, Detection, Int8, LabelRule
+from agent.decide import MISS, Bool, Decider, Detection, Int8, Int16, LabelRule
 from agent.errors import FieldError, StorageError
 from agent.fields import Fields
 from agent.journal import Line, Segment, Setting, WindowRecord
@@ -19,6 +19,8 @@ from agent.manifest import Quantisation, score_table
 _DEEPEST = 4
 """Folders below the named one in which journals are looked for: phones, boxes of phones, years of boxes."""
 
+_AT_ONCE = 20_000
+"""Windows that are decided together."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 Changes = Mapping[str, Mapping[str, object]]
@@ -184,6 +186,9 @@ class Redecision:
     undecided: int = 0
     """Windows of which the journal does not say what they mean: their segment's first line is damaged."""
     _decider: Decider | None = field(init=False, default=None)
+    _waiting: list[tuple[Line, datetime]] = field(init=False, default_factory=list[tuple[Line, datetime]])
+    """Lines whose windows are not decided yet, each before its wall time."""
+    _n_waiting: int = field(init=False, default=0)
     _segment: Segment | None = field(init=False, default=None)
     _open: dict[str, Event] = field(init=False, default_factory=dict[str, Event])
     _end: int = field(init=False, default=0)
@@ -197,14 +202,35 @@ class Redecision:
         if decider is None or setting is None:
             self.undecided += len(line.windows)
             return
-        for record in line.windows:
-            for detection in decider.push(record.end_sample, outputs_of(record, setting)):
-                self._note(detection, window_utc(line, record, written_utc))
+        self._waiting.append((line, written_utc))
+        self._n_waiting += len(line.windows)
         self._end, self._last_utc = line.windows[-1].end_sample, written_utc
+        if self._n_waiting >= _AT_ONCE:
+            self._decide(decider, setting)
+
+    def _decide(self, decider: Decider, setting: Setting) -> None:
+        """Decide the windows that wait; those that can change nothing are passed over."""
+        lines, self._waiting, self._n_waiting = self._waiting, [], 0
+        records = [record for line, _ in lines for record in line.windows]
+        behind = np.cumsum([len(line.windows) for line, _ in lines])
+        telling = np.flatnonzero(_needed(decider.could_open(_outputs(records, setting)), decider.looks_at))
+        idx = 0
+        while idx < len(records):
+            if not decider.is_open:
+                later = int(np.searchsorted(telling, idx))
+                if later == len(telling):
+                    return
+                idx = int(telling[later])
+            for detection in decider.push(records[idx].end_sample, outputs_of(records[idx], setting)):
+                line, written_utc = lines[int(np.searchsorted(behind, idx, "right"))]
+                self._note(detection, window_utc(line, records[idx], written_utc))
+            idx += 1
 
     def finish(self) -> None:
         """Close what is open where the journal, or a run, ends."""
         if self._decider is not None:
+            if self._waiting and self._segment is not None and self._segment.setting is not None:
+                self._decide(self._decider, self._segment.setting)
             for detection in self._decider.finish(self._end):
                 self._note(detection, self._last_utc)
         self._decider = None
@@ -240,3 +266,28 @@ class Redecision:
             score=detection.score,
             utc=utc,
         )
+
+
+def _outputs(records: Sequence[WindowRecord], setting: Setting) -> Int16:
+    """Return the bytes of windows, shape (n_windows, n_labels), MISS where the model did not see one."""
+    width = len(setting.labels)
+    heard = np.array([len(record.output) == width for record in records], np.bool_)
+    content = b"".join(record.output for record in records if len(record.output) == width)
+    outputs = np.full((len(records), width), MISS, np.int16)
+    outputs[heard] = np.frombuffer(content, np.int8).reshape(-1, width)
+    return outputs
+
+
+def _needed(could_open: Bool, looks_at: int) -> Bool:
+    """Return which windows have to be pushed while nothing is open, shape (n_windows,).
+
+    They are those at which an event could open, with what it looks back on; the first windows are among them, since
+    what they look back on was decided with those before.
+    """
+    steps = np.zeros(len(could_open) + 1, np.int64)
+    found = np.flatnonzero(could_open)
+    np.add.at(steps, np.maximum(0, found - looks_at), 1)
+    np.add.at(steps, found + 1, -1)
+    needed = np.cumsum(steps[:-1]) > 0
+    needed[: looks_at + 1] = True
+    return needed

@@ -12,7 +12,7 @@ from base_station import shelf
 from base_station.store import Store
 
 LONGEST = timedelta(days=7)
-"""Of what is decided again in one piece: 400,000 windows, some ten seconds."""
+"""Of what is decided again in one piece: 400,000 windows, two to three seconds (docs/station.md)."""
 _BEFORE = timedelta(minutes=11)
 """So much before a span is heard as well: an event that lasts longer is closed by itself (`longest_s`)."""
 

@@ -1,6 +1,7 @@
 """The lists on a device's page: gaps, conditions, alerts, and what people changed."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,23 +52,38 @@ def show_gaps(visitor: Visitor, past: DevicePast, now: datetime) -> None:
 
 
 def show_conditions(visitor: Visitor, spells: Sequence[Spell], now: datetime, more: Callable[[], Any] | None) -> None:
-    """List what was wrong with a device, the latest first; `more` fetches older ones."""
+    """List what was wrong with a device, the latest first and what is alike as one; `more` fetches older ones."""
     say, language = visitor.say, visitor.language
     if not spells:
         text("p", say("Nothing so far."), "hint")
         return
     table = Table([say("What"), say("From"), say("Until"), say("Details")], say("What was wrong"))
-    for spell in spells:
+    for (name, detail), alike in _alike(visitor, spells).items():
+        times = visitor.plural("{count} time", "{count} times", len(alike))
         table.row(
             [
-                condition_name(language, spell.name),
-                language.moment(spell.begin_utc, now),
-                say("goes on") if spell.end_utc is None else language.moment(spell.end_utc, now),
-                condition_detail(language, spell.name, spell.detail),
+                name if len(alike) == 1 else f"{name} · {times}",
+                language.moment(min(spell.begin_utc for spell in alike), now),
+                _end(visitor, alike, now),
+                detail,
             ]
         )
     if more is not None:
         button(say("Show older"), more)
+
+
+def _alike(visitor: Visitor, spells: Sequence[Spell]) -> Mapping[tuple[str, str], list[Spell]]:
+    """Return spells by what is said of them, in the order of the latest of each."""
+    found: dict[tuple[str, str], list[Spell]] = defaultdict(list)
+    for spell in spells:
+        detail = condition_detail(visitor.language, spell.name, spell.detail)
+        found[condition_name(visitor.language, spell.name), detail].append(spell)
+    return found
+
+
+def _end(visitor: Visitor, alike: Sequence[Spell], now: datetime) -> str:
+    ends = [spell.end_utc for spell in alike if spell.end_utc is not None]
+    return visitor.say("goes on") if len(ends) < len(alike) else visitor.language.moment(max(ends), now)
 
 
 def show_alerts(visitor: Visitor, events: Sequence[AlertEvent], now: datetime) -> None:

@@ -1,5 +1,6 @@
 """One device's field log: everything that it heard and did, along time."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -261,17 +262,22 @@ class _Log:
 
     def _show_stretches(self, stretches: Sequence[Stretch]) -> None:
         say, language, now = self._visitor.say, self._visitor.language, self._visitor.now()
-        longest = sorted(stretches, key=lambda one: one.begin_s - one.end_s)[:_MOST_ROWS]
-        self._stretches.begin(len(stretches), self._more(len(stretches)))
-        for one in sorted(longest, key=lambda one: one.begin_s):
-            when = language.moment(_utc(one.begin_s), now)
-            kind = say(logchart.KINDS[one.kind])
+        alike: dict[tuple[str, str, str], list[Stretch]] = defaultdict(list)
+        for one in stretches:
+            alike[one.kind, one.what, one.reason].append(one)
+        longest = sorted(alike.items(), key=lambda pair: -_lasted_s(pair[1]))[:_MOST_ROWS]
+        self._stretches.begin(len(alike), self._more(len(alike)))
+        for (kind, what, reason), some in sorted(longest, key=lambda pair: pair[1][0].begin_s):
+            when = language.moment(_utc(some[0].begin_s), now)
+            name = say(logchart.KINDS[kind])
+            times = self._visitor.plural("{count} time", "{count} times", len(some))
+            lasted = language.span(_lasted_s(some))
             self._stretches.table.row(
                 [
-                    partial(self._look_button, when, one.begin_s, one.end_s),
-                    language.span(one.end_s - one.begin_s),
-                    f"{kind}: {one.what}" if one.what else kind,
-                    one.reason or "–",
+                    partial(self._look_button, when, some[0].begin_s, max(one.end_s for one in some)),
+                    lasted if len(some) == 1 else f"{lasted} · {times}",
+                    f"{name}: {what}" if what else name,
+                    reason or "–",
                 ]
             )
 
@@ -287,6 +293,10 @@ class _Log:
     def _look_button(self, when: str, begin_s: float, end_s: float) -> None:
         pressed = button(when, lambda: self._go(begin_s - _AROUND_S, end_s + _AROUND_S), "quiet look")
         pressed.props["aria-label"] = self._visitor.say("Show {when} in the chart", when=when)
+
+
+def _lasted_s(stretches: Sequence[Stretch]) -> float:
+    return sum(one.end_s - one.begin_s for one in stretches)
 
 
 def _utc(moment_s: float) -> datetime:

@@ -1,8 +1,9 @@
 """Last month at another operating point: the same alerts as the device's own code gives with those rules."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import redecide, synth
+from agent import fieldlog, redecide, synth
 from agent.__main__ import main
+from agent.alert import Clock
 from agent.capture import AudioFile
 from agent.decide import Decider, LabelRule
 from agent.errors import ConfigError, FieldError
 from agent.fieldlog import Redecision, journal_folders, rules_of
 from agent.gate import Gate, webrtc_vad
-from agent.journal import read
+from agent.journal import Line, Segment, Setting, WindowRecord, read
 from agent.listen import Listener
 from agent.manifest import BUNDLED_MODEL, Manifest, load_model
 from agent.service import setting_of
@@ -215,3 +217,64 @@ def test_settings_of_one_label_come_together():
     with pytest.raises(ConfigError):
         redecide.parse_changes(["a.b"])
     assert replace(LabelRule(), hits=1).hits == 1
+
+
+def a_night(seed: int, setting: Setting) -> Iterator[tuple[datetime, Line]]:
+    """Yield lines of a journal: hours of next to nothing, some saws, gated and lost sound."""
+    rng, end, at = np.random.default_rng(seed), 0, datetime(2026, 11, 20, tzinfo=UTC)
+    segment = Segment(
+        number=1, run="one", device_id="ipe-07", version="0", boot_id="5d0c9e0a-0000-4000-8000-000000000001",
+        setting=setting,
+    )  # fmt: skip
+    for _ in range(120):
+        records = []
+        loud = rng.choice([-120, -110, 20, 90], p=[0.5, 0.35, 0.05, 0.1])
+        for _ in range(25):
+            end += 24_000 * (1 if rng.random() < 0.98 else int(rng.integers(2, 15)))
+            output = rng.normal(loud, 25, len(setting.labels)).clip(-128, 127).astype(np.int8).tobytes()
+            records.append(WindowRecord(end, bool(rng.random() < 0.3), b"" if rng.random() < 0.3 else output))
+        at += timedelta(minutes=1)
+        clock = Clock(boot_id=segment.boot_id, monotonic_s=end / 16_000, utc=None, utc_certainty="unset")
+        yield at, Line(segment=segment, kind="minute", event="", clock=clock, fields={}, windows=tuple(records))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"hits": 1, "refractory_s": 0.0},
+        {"steady": 0.7},
+        {"steady": 0.55, "release": 0.4, "longest_s": 20.0, "steady_of": 30},
+        {"threshold": 0.95, "hits": 5, "of": 9, "close_after_s": 60.0},
+    ],
+)
+def test_passing_over_quiet_hours_changes_no_event(field, monkeypatch, seed, changed):
+    monkeypatch.setattr(fieldlog, "_AT_ONCE", 300)
+    setting = setting_of(field.manifest)
+    changes = {label: changed for label, rule in rules_of(setting).items() if rule.alert}
+    again, decider = Redecision(changes), fieldlog.decider_of(setting, rules_of(setting, changes))
+    pushed, push = 0, Decider.push
+    found, n_windows, last = [], 0, 0
+    for _, line in a_night(seed, setting):
+        for record in line.windows:
+            n_windows, last = n_windows + 1, record.end_sample
+            found += decider.push(record.end_sample, fieldlog.outputs_of(record, setting))
+
+    def counted(self, end, outputs):
+        nonlocal pushed
+        pushed += 1
+        return push(self, end, outputs)
+
+    monkeypatch.setattr(Decider, "push", counted)
+    for at, line in a_night(seed, setting):
+        again.push(line, at)
+    again.finish()
+    found += decider.finish(last)
+    reported = [one for one in found if one.alert]
+    opened = [(one.label, one.onset / 16_000, one.raised / 16_000, one.score) for one in reported if one.opens]
+    closed = [(one.label, one.raised / 16_000) for one in reported if not one.opens]
+    assert sorted((one.label, one.onset_s, one.raised_s, one.score) for one in again.events) == sorted(opened)
+    assert sorted((one.label, one.ended_s) for one in again.events) == sorted(closed)
+    assert opened
+    assert pushed < 0.9 * n_windows  # it is passed over

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import insert
 
 from agent.alert import Battery
+from base_station import tables
 from base_station.accounts import OPERATOR, VIEWER, Accounts
 from base_station.keys import open_ring
 from base_station.registry import add_device, audit_entries
@@ -206,11 +208,17 @@ def test_gaps_are_shown_with_their_reasons_over_days(ground, start_station, visi
         reason = "power loss" if hour >= 8 else ""
         ground.beat("ipe-07", at, counter, uptime_s=uptime_s, start_reason=reason, level_dbfs=-50.0 - hour)
     ground.beat("ipe-07", now, counter + 1, uptime_s=(now - started).total_seconds(), states=("zeros",))
+    with ground.store.database.write() as connection:
+        for hours in (9, 7, 5):
+            held = {"begin_utc": now - timedelta(hours=hours), "end_utc": now - timedelta(hours=hours - 1)}
+            cool = {"subject": "ipe-07", "name": "hot", "returns": 0, "detail": "55 °C", "devices": "[]"}
+            connection.execute(insert(tables.conditions).values(**held, **cool, seen_utc=held["end_utc"]))
     station = start_station(data=ground.data)
     tab = visit(station.url, "/devices/ipe-07?days=1", width=PHONE)
     tab.page.locator("[data-reason=off]", has_text="power was lost").wait_for()
     tab.page.locator("[data-reason=station]", has_text="No device called").wait_for()
     tab.page.locator(".wrong li", has_text="hears nothing").wait_for()
+    assert tab.page.locator("td", has_text="too hot").all_inner_texts() == ["too hot · 3 times"]  # alike: one row
     tab.page.locator(".device-charts svg text").first.wait_for()
     assert "Battery, %: 81" in tab.page.locator(".device-charts [role=img]").get_attribute("aria-label")
     tab.page.get_by_role("link", name="30 days").click()

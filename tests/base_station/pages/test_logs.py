@@ -81,6 +81,9 @@ def test_a_log_is_seen_along_time_and_zooming_draws_it_finer(start_station, visi
     tab.page.locator(".timeline svg").first.wait_for()
     tab.says("battery empty")
     assert tab.page.locator("tbody .missing").count() == 2
+    alike = tab.page.locator("tbody tr", has_text="overrun")  # lost sound, minute by minute: one row
+    assert alike.count() == 1
+    assert "8 s · 2 times" in alike.inner_text()
     tab.page.get_by_role("button", name="in the chart").first.click()
     tab.page.wait_for_function("!document.body.innerText.includes('battery empty')")
     assert tab.page.locator("tbody .missing").count() == 2
