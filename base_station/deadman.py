@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from base_station.store import Device
-from base_station.words import SILENT_BEATS, span
+from base_station.words import SILENT_AFTER_S, SILENT_BEATS, mark, span
 
 NAMES = {
-    "late": "has not called",
-    "link": "several vanished together: a link, not the devices",
-    "deaf": "hears nothing",
-    "hushed": "much quieter than it usually is at this hour",
-    "faulty": "says that something is wrong with it",
-    "hot": "too hot",
-    "low_battery": "battery low",
-    "out_of_disk": "disk nearly full",
-    "old_model": "another model than most devices",
+    "late": mark("has not called"),
+    "link": mark("vanished with others: the link"),
+    "deaf": mark("hears nothing"),
+    "hushed": mark("much quieter than usual"),
+    "faulty": mark("says that something is wrong"),
+    "hot": mark("too hot"),
+    "low_battery": mark("battery low"),
+    "out_of_disk": mark("disk nearly full"),
+    "old_model": mark("another model than most"),
 }
-"""Every condition in a few words."""
+"""Every condition in a few words: in messages in English, on the pages in the reader's language."""
 
 _DEAF_STATES = frozenset({"no_audio", "zeros", "constant", "stuck", "too_quiet", "unreal"})
 
@@ -33,7 +33,7 @@ _DEAF_STATES = frozenset({"no_audio", "zeros", "constant", "stuck", "too_quiet",
 class Limits:
     """When a condition begins; some end only well on the other side, so that they do not flap."""
 
-    late_s: float = 3600.0
+    late_s: float = SILENT_AFTER_S
     """Without a call..."""
     late_beats: float = 4.0
     """...or so many of its usual intervals, or three of those that it announced, to save power; whichever is longest,

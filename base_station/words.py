@@ -5,8 +5,8 @@ Nothing here loads Babel or the page's toolkit: console commands and messages us
 
 from datetime import datetime, tzinfo
 
-SILENT_AFTER_S = 1800.0
-"""A device that has not called for so long is missed: it should every few minutes..."""
+SILENT_AFTER_S = 3600.0
+"""A device that has not called for so long is silent, in conditions and in gaps: it should every few minutes..."""
 SILENT_BEATS = 3.0
 """...unless it said that it would call less often, to save power: then so many of its own intervals."""
 LONGEST_BEAT_S = 7200.0

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from base_station.deadman import NAMES
 from base_station.gaps import Gap
 from base_station.pages.frame import Visitor
 from base_station.pages.language import Language, mark
@@ -15,19 +16,6 @@ STATE_NAMES = {
     "revoked": mark("revoked"),
 }
 """States of `fleet.STATES`."""
-
-CONDITION_NAMES = {
-    "late": mark("has not called"),
-    "link": mark("vanished with others: the link"),
-    "deaf": mark("hears nothing"),
-    "hushed": mark("much quieter than usual"),
-    "faulty": mark("says that something is wrong"),
-    "hot": mark("too hot"),
-    "low_battery": mark("battery low"),
-    "out_of_disk": mark("disk nearly full"),
-    "old_model": mark("another model than most"),
-}
-"""Conditions of `deadman.NAMES`."""
 
 _FAULTS = {
     "battery_unknown": mark("its battery says nothing any more"),
@@ -66,7 +54,7 @@ _ENDINGS = {
 
 def condition_name(language: Language, name: str) -> str:
     """Return a condition in a few words."""
-    return language.say(CONDITION_NAMES[name]) if name in CONDITION_NAMES else name.replace("_", " ")
+    return language.say(NAMES[name]) if name in NAMES else name.replace("_", " ")
 
 
 def faults(language: Language, states: tuple[str, ...]) -> str:

@@ -2,23 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from base_station.deadman import NAMES
 from base_station.notify_rules import Way
 from base_station.pages.forms import ticked
 from base_station.pages.language import mark
 
 ABOUT_NAMES = {"incident": mark("What was heard"), "condition": mark("What is wrong with devices")}
 KIND_NAMES = {"event": mark("Events"), "storm": mark("Storms"), "outage": mark("What came late after an outage")}
-CONDITION_NAMES = {
-    "late": mark("does not call"),
-    "link": mark("the link is down"),
-    "deaf": mark("hears nothing"),
-    "hushed": mark("much quieter than usual"),
-    "faulty": mark("reports a fault"),
-    "hot": mark("too hot"),
-    "low_battery": mark("battery low"),
-    "out_of_disk": mark("disk full"),
-    "old_model": mark("old model"),
-}
 
 
 def document_of(said: Mapping[str, str], name: str, way: Way | None, labels: Sequence[str]) -> dict[str, object]:
@@ -36,7 +26,7 @@ def document_of(said: Mapping[str, str], name: str, way: Way | None, labels: Seq
         ("about", ABOUT_NAMES, "about_"),
         ("labels", offered, "label_"),
         ("kinds", KIND_NAMES, "kind_"),
-        ("conditions", CONDITION_NAMES, "condition_"),
+        ("conditions", NAMES, "condition_"),
     ):
         if chosen := ticked(said, choices, prefix):
             document[key] = chosen

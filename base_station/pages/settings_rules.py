@@ -16,7 +16,7 @@ from base_station.pages.forms import Refusal, field, form, lines, ticks
 from base_station.pages.frame import Site, Visitor
 from base_station.pages.language import mark
 from base_station.pages.parts import Table, box, button, empty, text
-from base_station.pages.rule_document import ABOUT_NAMES, CONDITION_NAMES, KIND_NAMES, document_of
+from base_station.pages.rule_document import ABOUT_NAMES, KIND_NAMES, document_of
 from base_station.words import label_name
 
 MOST_LISTED = 30
@@ -104,7 +104,7 @@ class Rules:
             told.append(
                 say("everything that is wrong with devices")
                 if every
-                else ", ".join(say(CONDITION_NAMES[name]) for name in rule.conditions)
+                else ", ".join(say(NAMES[name]) for name in rule.conditions)
             )
         for hours, words in ((rule.hours, say("heard {hours}")), (rule.quiet, say("quiet {hours}"))):
             if hours is not None:
@@ -130,7 +130,7 @@ class Rules:
             kinds = {key: say(name) for key, name in KIND_NAMES.items()}
             ticks(say("Kinds of incidents"), kinds, rule.kinds if rule else ("event",), "kind_")
             wrong = rule.conditions if rule and len(rule.conditions) < len(NAMES) else ()
-            conditions = {key: say(name) for key, name in CONDITION_NAMES.items()}
+            conditions = {key: say(name) for key, name in NAMES.items()}
             ticks(say("What is wrong with devices; none ticked is all"), conditions, wrong, "condition_")
             more = {"ends": say("Also when it is over"), "drills": say("Also drills")}
             on = [key for key in more if rule is not None and getattr(rule, key)]

@@ -17,7 +17,7 @@ OTHERS = sorted(set(LANGUAGES) - {"en"})
 
 
 KEYWORDS = {"say": None, "mark": None, "plural": (1, 2)}
-ELSEWHERE = ("words.py",)
+ELSEWHERE = ("words.py", "deadman.py")
 """Beside the pages: what messages and commands say in English too."""
 
 
