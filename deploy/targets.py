@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 PI64_LIMIT_BYTES = 40_000_000
 """A bundle for a 64-bit Pi travels over a ranger post's link or on an old SD card."""
-_OLDEST_GLIBC_TAG = 5
+_GLIBC_MINORS = (*range(41, 33, -1), 31, 28, 27, 26, 24, 17, 12, 5)
+"""The glibc versions (2.x) that wheels are made for, newest first; pip compares each file of an index with each tag."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +42,7 @@ class Target:
 
 def _manylinux(machine: str, glibc_minor: int) -> tuple[str, ...]:
     """Return what a machine with glibc 2.`glibc_minor` runs, newest first."""
-    tags = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc_minor, _OLDEST_GLIBC_TAG - 1, -1)]
+    tags = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS if minor <= glibc_minor]
     return (*tags, f"manylinux2014_{machine}")
 
 
