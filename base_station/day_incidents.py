@@ -5,7 +5,7 @@ alerts of it come late; what retention let go before anybody counted it, nobody 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, tzinfo
 
 from sqlalchemy import delete, func, insert, select
@@ -45,25 +45,30 @@ def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None =
 
 
 def begun(
-    store: Store, first: date, last: date, label: str, rules: Rules, now_utc: datetime, zone: tzinfo | None = None
+    store: Store,
+    span: tuple[date, date],
+    label: str,
+    busy: Collection[date],
+    rules: Rules,
+    now_utc: datetime,
+    zone: tzinfo | None = None,
 ) -> Mapping[date, int]:
     """Return how many incidents began on each day, both ends among them; days of which nobody knows are left out.
 
     Args:
         store: the database.
-        first: day.
-        last: day.
+        span: first and last day.
         label: only this one; empty is all.
+        busy: days of which there are alerts, drills aside.
         rules: when alerts belong together.
         now_utc: station time.
         zone: of the days; None is the station's own.
     """
-    kept, hours = tables.day_incidents.c, tables.day_hours.c
+    (first, last), kept = span, tables.day_incidents.c
     with store.database.read() as connection:
         rows = connection.execute(
             select(kept.day, kept.label, kept.n_incidents).where(kept.day.between(first, last))
         ).all()
-        busy = set(connection.execute(select(hours.day).where(hours.day.between(first, last)).distinct()).scalars())
     known = {row.day for row in rows}
     found = {row.day: 0 for row in rows if row.label == _ALL and row.n_incidents is not None}
     found |= {row.day: row.n_incidents for row in rows if row.label == label and row.n_incidents is not None}
@@ -73,7 +78,7 @@ def begun(
         if day not in known and today - day < _ASKED_DAYS * _DAY:
             fresh = _counted(store, day, rules, zone) or Counter()
             found[day] = fresh[label] if label else fresh.total()
-        elif day not in known | busy:
+        elif day not in known and day not in busy:
             found[day] = 0
         day += _DAY
     return found

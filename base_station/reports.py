@@ -165,7 +165,9 @@ def report(store: Store, asked: Asked, now_utc: datetime, zone: tzinfo | None = 
     span = asked.span
     found = counted(store.database, span.first, span.last, asked.label, zone)
     heard = listened(store.database, span.first, span.last, now_utc, zone)
-    began = begun(store, span.first, span.last, asked.label, asked.rules, now_utc, zone)
+    began = begun(
+        store, (span.first, span.last), asked.label, {day for day, _, _ in found.by_hour}, asked.rules, now_utc, zone
+    )
     labels = tuple(sorted({label for _, label, _ in found.by_hour}))
     measured, judged = _verdicts(store.database, span, asked.label, zone)
     devices = _devices(found.by_device, ears(store, bounds(span.first, zone)[0]).places)

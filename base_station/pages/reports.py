@@ -191,7 +191,12 @@ class _Sheet:
             for label in made.labels:
                 self._figure(say(label_name(label)), language.number(made.total(label)), say("alerts"))
             if made.incidents is not None:
-                told = say("alerts of neighbouring devices and times as one")
+                n_known = sum(row.incidents is not None for row in made.days)
+                told = (
+                    say("alerts of neighbouring devices and times as one")
+                    if n_known == len(made.days)
+                    else say("known of {known} of {days} days", known=n_known, days=len(made.days))
+                )
                 self._figure(say("Incidents"), language.number(made.incidents), told)
             share = made.share
             hours = sum(row.listened_h or 0.0 for row in made.days)

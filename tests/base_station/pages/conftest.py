@@ -23,7 +23,8 @@ BEYOND = """async () => {
   await frame().then(frame);  // behind a change of the viewport media queries may lag by one
   const root = document.documentElement;
   if (root.scrollWidth <= innerWidth) return [];
-  const beyond = [...document.body.querySelectorAll("*")].filter((one) => one.getBoundingClientRect().right > innerWidth);
+  const all = [...document.body.querySelectorAll("*")];
+  const beyond = all.filter((one) => one.getBoundingClientRect().right > innerWidth);
   return [root.scrollWidth, ...beyond.slice(0, 8).map((one) => one.outerHTML.slice(0, 80))];
 }"""
 """Names what makes a page wider than the screen."""
