@@ -28,6 +28,9 @@ DEV_READY := $(DEV)/.ready
 FUZZ_READY := $(FUZZ)/.ready
 export OPENBLAS_NUM_THREADS = 1
 
+# a file of tests stays on one core, since what it sets up serves all of it
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 # the tests sync thousands of small files: in memory that takes a third of the time, and kill -9 loses nothing there
 ifneq ($(wildcard /dev/shm/.),)
 export PYTEST_DEBUG_TEMPROOT ?= /dev/shm
@@ -59,7 +62,7 @@ run: $(RUN_READY) ## Station, agent, a forest with a saw in it: the whole job he
 	@$(RUN)/bin/python -m deploy run --source $(SOURCE) $(if $(ONCE),--once)
 
 test: $(DEV_READY) ## Run the whole suite, real data included where it is
-	@$(DEV)/bin/python -m pytest --durations 10
+	@$(DEV)/bin/python -m pytest --durations 10 $(SIDE_BY_SIDE)
 
 check: $(DEV_READY) format-check lint types ## Format, lint, types and the fast tests: before each commit
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not browser"

@@ -40,3 +40,9 @@ def weights_file() -> Path:
     if not path.is_file():
         pytest.skip(f"no ImageNet weights at {path}; set CURUPIRA_WEIGHTS")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: the quick ones fill what is left of the other cores at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
