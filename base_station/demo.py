@@ -22,13 +22,14 @@ from agent.errors import ConfigError
 from agent.features import FeatureConfig, log_mel
 from agent.signing import new_key
 from base_station import tables
+from base_station.contacts import Contact
 from base_station.forest import Forest, ForestConfig, grow
 from base_station.inbox import iso
 from base_station.incidents import Heard
 from base_station.keys import KeyRing, open_ring
 from base_station.locate import Place
 from base_station.settings import Settings, listening_socket, prepare_folder
-from base_station.store import Contact, Onset, Store
+from base_station.store import Onset, Store
 from base_station.verdicts import Verdict, Verdicts
 from base_station.watch import ticking
 

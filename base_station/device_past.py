@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from agent.alert import Heartbeat
 from base_station import hours, tables
+from base_station.contacts import HEARTBEATS_PER_DEVICE
 from base_station.gaps import Gap, gaps_of
 from base_station.hours import HOUR, DeviceHour
-from base_station.store import HEARTBEATS_PER_DEVICE, Device, Store
+from base_station.store import Device, Store
 
 DAYS = (1, 7, 30)
 """Spans to choose from."""

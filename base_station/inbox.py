@@ -23,9 +23,10 @@ from agent.clip import LARGEST_CLIP_BYTES, check_wav
 from agent.errors import FieldError
 from agent.fields import Fields, shown
 from agent.signing import HEADER_SIGNATURE, RequestSeal, request_is_signed, sign_answer
+from base_station.contacts import Contact
 from base_station.gunzip import GZIP, TooLargeError, unpacked
 from base_station.keys import KeyRing
-from base_station.store import Contact, Kept, Onset, Store
+from base_station.store import Kept, Onset, Store
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
     Executable,
     Row,
     Select,
-    case,
     delete,
     func,
     insert,
@@ -31,36 +30,19 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from agent.alert import Alert, Heartbeat, LogMelImage
-from base_station import hours, tables
+from base_station import contacts, tables
+from base_station.contacts import Contact
 from base_station.database import Database
 
 LARGEST_PAGE = 500
 NONCE_LIFE_S = 300.0
 NONCES_PER_DEVICE = 8
-HEARTBEATS_PER_DEVICE = 300
-"""At one in five minutes, a day."""
-_TIDY_EVERY = 10
-"""Of so many requests one looks whether there are more."""
 
 LOG_MEL = "log_mel"
 _CLIP = "clip"
 
 # all that lists need of a revision: everything but its body
 _LISTED = tuple(column for column in tables.revisions.c if column.name not in ("body", "body_sha256"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contact:
-    """One signed request, as far as the device's row is concerned."""
-
-    device_id: str
-    boot_id: str
-    counter: int
-    """Must be larger than in every earlier request."""
-    at_utc: datetime
-    """Station time."""
-    clock_offset_s: float | None = None
-    """Station time less the device's own; None where the device's cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,11 +219,8 @@ class Store:
 
     def lock_of(self, device_id: str) -> tuple[bytes, datetime | None] | None:
         """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
-        table = tables.devices.c
         with self._read() as connection:
-            query = select(table.sealed_key, table.revoked_utc).where(table.device_id == device_id)
-            row = connection.execute(query).one_or_none()
-        return None if row is None else (row.sealed_key, row.revoked_utc)
+            return contacts.lock_of(connection, device_id)
 
     def any_device(self) -> bool:
         """Say whether there is a device at all."""
@@ -292,7 +271,7 @@ class Store:
         """
         digest = hashlib.sha256(body).digest()
         with self._write() as connection:
-            if not _advance(connection, contact):
+            if not contacts.advance(connection, contact):
                 return Kept.STALE
             known = _named(connection, alert)
             if known is None:
@@ -316,7 +295,7 @@ class Store:
             None where that device has no such alert.
         """
         with self._write() as connection:
-            if not _advance(connection, contact):
+            if not contacts.advance(connection, contact):
                 return Kept.STALE
             owner = connection.execute(select(tables.alerts.c.device_id).where(tables.alerts.c.alert_id == alert_id))
             if owner.scalar_one_or_none() != contact.device_id:
@@ -340,31 +319,8 @@ class Store:
 
     def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
         """Keep a heartbeat as the latest, and in the short history."""
-        body = heartbeat.to_json().decode()
-        digest = heartbeat.model_digest
-        since = case(
-            (tables.contacts.c.model_digest == digest, tables.contacts.c.model_since_utc), else_=contact.at_utc
-        )
-        latest = {
-            "heartbeat_utc": contact.at_utc,
-            "heartbeat": body,
-            "model_digest": digest,
-            "model_since_utc": since,
-            "latitude": heartbeat.position.latitude if heartbeat.position else None,
-            "longitude": heartbeat.position.longitude if heartbeat.position else None,
-            "battery_percent": heartbeat.battery.percent if heartbeat.battery else None,
-            "temperature_c": heartbeat.battery.temperature_c if heartbeat.battery else None,
-        }
         with self._write() as connection:
-            if not _advance(connection, contact, latest):
-                return Kept.STALE
-            connection.execute(
-                insert(tables.heartbeats).values(device_id=contact.device_id, received_utc=contact.at_utc, body=body)
-            )
-            hours.count(connection, contact.device_id, contact.at_utc, heartbeat)
-            if contact.counter % _TIDY_EVERY == 0:
-                _bound_heartbeats(connection, contact.device_id)
-        return Kept.NEW
+            return Kept.NEW if contacts.keep_beat(connection, contact, heartbeat) else Kept.STALE
 
     def digests(self, device_id: str, alert_ids: Collection[str]) -> dict[tuple[str, int], bytes]:
         """Return the SHA-256 of every revision of these alerts that this device sent and that is on disk.
@@ -384,7 +340,7 @@ class Store:
     def note_contact(self, contact: Contact) -> Kept:
         """Use up the counter of a request that brought nothing to keep."""
         with self._write() as connection:
-            return Kept.NEW if _advance(connection, contact) else Kept.STALE
+            return Kept.NEW if contacts.advance(connection, contact) else Kept.STALE
 
     def make_nonce(self, device_id: str, now_utc: datetime) -> tuple[str, int]:
         """Return a challenge for one device, good once and for a while, and its highest counter so far."""
@@ -399,7 +355,7 @@ class Store:
             newest = select(tables.nonces.c.seq).where(mine).order_by(tables.nonces.c.seq.desc())
             oldest_kept = newest.offset(NONCES_PER_DEVICE - 1).limit(1)
             connection.execute(delete(tables.nonces).where(mine, tables.nonces.c.seq < oldest_kept.scalar_subquery()))
-            return nonce, _highest(connection, device_id)
+            return nonce, contacts.highest(connection, device_id)
 
     def use_nonce(self, contact: Contact, nonce: str) -> int | None:
         """Use up a challenge, whatever the request's counter.
@@ -417,10 +373,8 @@ class Store:
             )
             if used.rowcount != 1:
                 return None
-            connection.execute(
-                update(tables.contacts).where(tables.contacts.c.device_id == contact.device_id).values(_spoke(contact))
-            )
-            return _highest(connection, contact.device_id)
+            contacts.spoke(connection, contact)
+            return contacts.highest(connection, contact.device_id)
 
     # what people read
 
@@ -564,41 +518,6 @@ def _device(row: Row[Any], known: KnownBeats | None = None) -> Device:
         latitude=row.latitude,
         longitude=row.longitude,
     )
-
-
-def _spoke(contact: Contact) -> dict[str, object]:
-    return {
-        "boot_id": contact.boot_id,
-        "last_contact_utc": contact.at_utc,
-        "clock_offset_s": contact.clock_offset_s,
-    }
-
-
-def _highest(connection: Connection, device_id: str) -> int:
-    query = select(tables.contacts.c.highest_counter).where(tables.contacts.c.device_id == device_id)
-    return int(connection.execute(query).scalar_one())
-
-
-def _bound_heartbeats(connection: Connection, device_id: str) -> None:
-    """Let go the oldest of a device's heartbeats."""
-    mine = select(tables.heartbeats.c.seq).where(tables.heartbeats.c.device_id == device_id)
-    oldest_kept = mine.order_by(tables.heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
-    connection.execute(
-        delete(tables.heartbeats).where(
-            tables.heartbeats.c.device_id == device_id,
-            tables.heartbeats.c.seq < oldest_kept.scalar_subquery(),
-        )
-    )
-
-
-def _advance(connection: Connection, contact: Contact, more: Mapping[str, object] | None = None) -> bool:
-    """Take the counter if it is larger than every one before; one statement, so that two cannot both take it."""
-    taken = connection.execute(
-        update(tables.contacts)
-        .where(tables.contacts.c.device_id == contact.device_id, tables.contacts.c.highest_counter < contact.counter)
-        .values(highest_counter=contact.counter, **_spoke(contact), **(more or {}))
-    )
-    return taken.rowcount == 1
 
 
 def _named(connection: Connection, alert: Alert) -> tuple[str, bytes | None] | None:

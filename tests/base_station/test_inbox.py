@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.alert import Clock
+from base_station.contacts import Contact
 from base_station.inbox import onset
-from base_station.store import Contact
 
 NOW = datetime(2026, 11, 20, 3, 0, 0, tzinfo=UTC)
 BOOT = "5d0c9e0a-0000-4000-8000-000000000001"

@@ -12,8 +12,9 @@ from agent.alert import Battery
 from agent.manifest import BUNDLED_MODEL, load_model
 from agent.outbox import Outbox
 from base_station.__main__ import main
+from base_station.contacts import Contact
 from base_station.review import DeviceReview, gather
-from base_station.store import Contact, Onset
+from base_station.store import Onset
 from tests.agent.field import Field
 
 MANIFEST, _ = load_model(BUNDLED_MODEL)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from agent.alert import Alert, Battery, Clock, LogMelImage, Position
 from agent.errors import StorageError
+from base_station.contacts import HEARTBEATS_PER_DEVICE, Contact
 from base_station.inbox import onset
-from base_station.store import HEARTBEATS_PER_DEVICE, NONCES_PER_DEVICE, Contact, Kept, Store
+from base_station.store import NONCES_PER_DEVICE, Kept, Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 

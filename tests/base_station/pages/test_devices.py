@@ -10,10 +10,11 @@ from sqlalchemy import insert
 from agent.alert import Battery
 from base_station import tables
 from base_station.accounts import OPERATOR, VIEWER, Accounts
+from base_station.contacts import Contact
 from base_station.keys import open_ring
 from base_station.registry import add_device, audit_entries
 from base_station.settings import Settings, prepare_folder
-from base_station.store import Contact, Store
+from base_station.store import Store
 from tests.base_station.chromium import clock_now
 from tests.base_station.conftest import BOOT, FakeDevice, make_heartbeat
 from tests.base_station.pages.conftest import PHONE

@@ -1,0 +1,135 @@
+"""What a request of a device writes first: that its counter is used up, and how the device is by its own words.
+
+Every device calls every few minutes, so these few statements are made once: to write one down costs SQLAlchemy more
+than the database needs to run it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Update, bindparam, case, delete, insert, select, update
+
+from agent.alert import Heartbeat
+from base_station import hours, tables
+
+HEARTBEATS_PER_DEVICE = 300
+"""At one in five minutes, a day."""
+_TIDY_EVERY = 10
+"""Of so many requests one looks whether there are more."""
+_SPOKEN = ("boot_id", "last_contact_utc", "clock_offset_s")
+_TOLD = ("heartbeat_utc", "heartbeat", "model_digest", "latitude", "longitude", "battery_percent", "temperature_c")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contact:
+    """One signed request, as far as the device's row is concerned."""
+
+    device_id: str
+    boot_id: str
+    counter: int
+    """Must be larger than in every earlier request."""
+    at_utc: datetime
+    """Station time."""
+    clock_offset_s: float | None = None
+    """Station time less the device's own; None where the device's cannot be read."""
+
+
+def _new(name: str) -> BindParameter[Any]:
+    return bindparam(f"new_{name}", type_=tables.contacts.c[name].type)
+
+
+def _taking(*names: str) -> Update:
+    """Return the statement that takes a counter if it is larger than every one before; one, so that two cannot both."""
+    old = tables.contacts.c
+    larger = old.highest_counter < bindparam("counter", type_=old.highest_counter.type)
+    values = {name: _new(name) for name in names}
+    mine = old.device_id == bindparam("its_device")
+    return update(tables.contacts).where(mine, larger).values(highest_counter=bindparam("counter"), **values)
+
+
+def _taking_a_beat() -> Update:
+    old = tables.contacts.c
+    since = case((old.model_digest == _new("model_digest"), old.model_since_utc), else_=_new("model_since_utc"))
+    return _taking(*_SPOKEN, *_TOLD).values(model_since_utc=since)
+
+
+_LOCK = select(tables.devices.c.sealed_key, tables.devices.c.revoked_utc).where(
+    tables.devices.c.device_id == bindparam("its_device")
+)
+_ADVANCE = _taking(*_SPOKEN)
+_ADVANCE_WITH_BEAT = _taking_a_beat()
+_KEEP_BEAT = insert(tables.heartbeats)
+
+
+def lock_of(connection: Connection, device_id: str) -> tuple[bytes, datetime | None] | None:
+    """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
+    row = connection.execute(_LOCK, {"its_device": device_id}).one_or_none()
+    return None if row is None else (row.sealed_key, row.revoked_utc)
+
+
+def advance(connection: Connection, contact: Contact) -> bool:
+    """Take the counter of a request; say whether it was larger than every one before."""
+    return connection.execute(_ADVANCE, _spoken(contact)).rowcount == 1
+
+
+def keep_beat(connection: Connection, contact: Contact, beat: Heartbeat) -> bool:
+    """Take the counter and keep a heartbeat as the latest, in the short history, and in its hour."""
+    body = beat.to_json().decode()
+    if connection.execute(_ADVANCE_WITH_BEAT, {**_spoken(contact), **_told(contact, beat, body)}).rowcount != 1:
+        return False
+    connection.execute(_KEEP_BEAT, {"device_id": contact.device_id, "received_utc": contact.at_utc, "body": body})
+    hours.count(connection, contact.device_id, contact.at_utc, beat)
+    if contact.counter % _TIDY_EVERY == 0:
+        _bound_heartbeats(connection, contact.device_id)
+    return True
+
+
+def highest(connection: Connection, device_id: str) -> int:
+    """Return the highest counter that was taken so far."""
+    query = select(tables.contacts.c.highest_counter).where(tables.contacts.c.device_id == device_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def spoke(connection: Connection, contact: Contact) -> None:
+    """Write down that a device called, whatever its counter."""
+    table = tables.contacts
+    connection.execute(update(table).where(table.c.device_id == contact.device_id).values(_words(contact)))
+
+
+def _words(contact: Contact) -> dict[str, object]:
+    return {
+        "boot_id": contact.boot_id,
+        "last_contact_utc": contact.at_utc,
+        "clock_offset_s": contact.clock_offset_s,
+    }
+
+
+def _spoken(contact: Contact) -> dict[str, object]:
+    new = {f"new_{name}": value for name, value in _words(contact).items()}
+    return {"its_device": contact.device_id, "counter": contact.counter, **new}
+
+
+def _told(contact: Contact, beat: Heartbeat, body: str) -> dict[str, object]:
+    return {
+        "new_heartbeat_utc": contact.at_utc,
+        "new_heartbeat": body,
+        "new_model_digest": beat.model_digest,
+        "new_model_since_utc": contact.at_utc,
+        "new_latitude": beat.position.latitude if beat.position else None,
+        "new_longitude": beat.position.longitude if beat.position else None,
+        "new_battery_percent": beat.battery.percent if beat.battery else None,
+        "new_temperature_c": beat.battery.temperature_c if beat.battery else None,
+    }
+
+
+def _bound_heartbeats(connection: Connection, device_id: str) -> None:
+    """Let go the oldest of a device's heartbeats."""
+    mine = select(tables.heartbeats.c.seq).where(tables.heartbeats.c.device_id == device_id)
+    oldest_kept = mine.order_by(tables.heartbeats.c.seq.desc()).offset(HEARTBEATS_PER_DEVICE - 1).limit(1)
+    connection.execute(
+        delete(tables.heartbeats).where(
+            tables.heartbeats.c.device_id == device_id,
+            tables.heartbeats.c.seq < oldest_kept.scalar_subquery(),
+        )
+    )
