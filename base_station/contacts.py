@@ -4,6 +4,7 @@ Every device calls every few minutes, so these few statements are made once: to 
 than the database needs to run it.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Update, bindparam, case, delete, insert, select, update
 
 from agent.alert import Heartbeat
+from agent.errors import StorageError
 from base_station import hours, tables
 
 HEARTBEATS_PER_DEVICE = 300
@@ -35,6 +37,17 @@ class Contact:
     """Station time less the device's own; None where the device's cannot be read."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """All that a request needs of a device's row before it is believed."""
+
+    sealed_key: bytes
+    revoked_utc: datetime | None
+    """Since when it is refused."""
+    highest_counter: int
+    """Of all its requests so far."""
+
+
 def _new(name: str) -> BindParameter[Any]:
     return bindparam(f"new_{name}", type_=tables.contacts.c[name].type)
 
@@ -54,18 +67,23 @@ def _taking_a_beat() -> Update:
     return _taking(*_SPOKEN, *_TOLD).values(model_since_utc=since)
 
 
-_LOCK = select(tables.devices.c.sealed_key, tables.devices.c.revoked_utc).where(
-    tables.devices.c.device_id == bindparam("its_device")
+_DEVICES = tables.devices.c
+_LOCKS = (
+    select(_DEVICES.device_id, _DEVICES.sealed_key, _DEVICES.revoked_utc, tables.contacts.c.highest_counter)
+    .join(tables.contacts, tables.contacts.c.device_id == _DEVICES.device_id)
+    .where(_DEVICES.device_id.in_(bindparam("device_ids", expanding=True)))
 )
 _ADVANCE = _taking(*_SPOKEN)
 _ADVANCE_WITH_BEAT = _taking_a_beat()
-_KEEP_BEAT = insert(tables.heartbeats)
 
 
-def lock_of(connection: Connection, device_id: str) -> tuple[bytes, datetime | None] | None:
-    """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
-    row = connection.execute(_LOCK, {"its_device": device_id}).one_or_none()
-    return None if row is None else (row.sealed_key, row.revoked_utc)
+def locks_of(connection: Connection, device_ids: Collection[str]) -> dict[str, Lock]:
+    """Return the locks of devices, by device; those that are not known are missing."""
+    rows = connection.execute(_LOCKS, {"device_ids": list(device_ids)})
+    return {
+        row.device_id: Lock(sealed_key=row.sealed_key, revoked_utc=row.revoked_utc, highest_counter=row.highest_counter)
+        for row in rows
+    }
 
 
 def advance(connection: Connection, contact: Contact) -> bool:
@@ -73,15 +91,41 @@ def advance(connection: Connection, contact: Contact) -> bool:
     return connection.execute(_ADVANCE, _spoken(contact)).rowcount == 1
 
 
-def keep_beat(connection: Connection, contact: Contact, beat: Heartbeat) -> bool:
-    """Take the counter and keep a heartbeat as the latest, in the short history, and in its hour."""
-    body = beat.to_json().decode()
-    if connection.execute(_ADVANCE_WITH_BEAT, {**_spoken(contact), **_told(contact, beat, body)}).rowcount != 1:
-        return False
-    connection.execute(_KEEP_BEAT, {"device_id": contact.device_id, "received_utc": contact.at_utc, "body": body})
-    hours.count(connection, contact.device_id, contact.at_utc, beat)
-    if contact.counter % _TIDY_EVERY == 0:
-        _bound_heartbeats(connection, contact.device_id)
+def keep_beats(connection: Connection, beats: Sequence[tuple[Contact, Heartbeat]]) -> bool:
+    """Take the counters, and keep heartbeats as the latest, in the short history, and in their hours.
+
+    Args:
+        connection: a transaction.
+        beats: one of each device; one round trip to the database serves all of them.
+
+    Returns:
+        For one heartbeat, whether its counter was larger than every one before.
+
+    Raises:
+        StorageError: one of several counters was not; the transaction must be undone, and each be taken alone.
+    """
+    ordered = sorted(beats, key=lambda one: one[0].device_id)  # two processes cannot wait for each other's rows
+    bodies = [beat.to_json().decode() for _, beat in ordered]
+    told = [
+        {**_spoken(contact), **_told(contact, beat, body)}
+        for (contact, beat), body in zip(ordered, bodies, strict=True)
+    ]
+    taken = connection.execute(_ADVANCE_WITH_BEAT, told).rowcount
+    if taken != len(beats):
+        if len(beats) == 1:
+            return False
+        raise StorageError(f"database: {len(beats) - taken} of {len(beats)} request counters were used meanwhile")
+    connection.execute(
+        insert(tables.heartbeats),
+        [
+            {"device_id": contact.device_id, "received_utc": contact.at_utc, "body": body}
+            for (contact, _), body in zip(ordered, bodies, strict=True)
+        ],
+    )
+    hours.count(connection, [(contact.device_id, contact.at_utc, beat) for contact, beat in ordered])
+    for contact, _ in ordered:
+        if contact.counter % _TIDY_EVERY == 0:
+            _bound_heartbeats(connection, contact.device_id)
     return True
 
 

@@ -4,11 +4,13 @@ Heartbeats themselves are let go after some hundreds; what charts, gaps and cond
 here when they arrive, in the transaction that keeps them.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Table, case, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from agent.alert import Heartbeat
 from base_station import tables
@@ -19,34 +21,27 @@ _LONGEST_RUN_S = 10 * 366 * 86_400.0
 """A device that says it has run for longer is not believed; its start must be a date."""
 
 
-def _adding() -> Update:
+def _adding(make: Callable[[Table], Any]) -> Any:  # noqa: ANN401  # each dialect has an insert of its own
     """Return the statement that adds a heartbeat to an hour; made once, since to write it costs more than to run it."""
-    table = tables.hours
-    old = table.c
-
-    def new(name: str) -> BindParameter[Any]:
-        return bindparam(f"new_{name}", type_=old[name].type)
-
-    return (
-        update(table)
-        .where(
-            old.device_id == bindparam("its_device"), old.begin_utc == bindparam("its_begin", type_=old.begin_utc.type)
-        )
-        .values(
-            n_beats=old.n_beats + 1,
-            level_sum=old.level_sum + new("level_sum"),
-            last_utc=new("last_utc"),
-            restarted_utc=new("restarted_utc"),
-            heard_sum=old.heard_sum + new("heard_sum"),  # an hour that began without it stays without it
-            paused_s=new("paused_s"),
-            percent_sum=func.coalesce(old.percent_sum, 0.0) + new("percent_sum"),
-            n_percent=func.coalesce(old.n_percent, 0) + new("n_percent"),
-            most_c=case((or_(old.most_c.is_(None), new("most_c") > old.most_c), new("most_c")), else_=old.most_c),
-        )
+    statement = make(tables.hours)
+    old, new = tables.hours.c, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[old.device_id, old.begin_utc],
+        set_={
+            "n_beats": old.n_beats + 1,
+            "level_sum": old.level_sum + new.level_sum,
+            "last_utc": new.last_utc,
+            "restarted_utc": new.restarted_utc,
+            "heard_sum": old.heard_sum + new.heard_sum,  # an hour that began without it stays without it
+            "paused_s": new.paused_s,
+            "percent_sum": func.coalesce(old.percent_sum, 0.0) + new.percent_sum,
+            "n_percent": func.coalesce(old.n_percent, 0) + new.n_percent,
+            "most_c": case((or_(old.most_c.is_(None), new.most_c > old.most_c), new.most_c), else_=old.most_c),
+        },
     )
 
 
-_ADD = _adding()
+_ADD = {"sqlite": _adding(sqlite.insert), "postgresql": _adding(postgresql.insert)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,27 +88,37 @@ class DeviceHour:
         return max(0.0, (self.last_utc - self.restarted_utc).total_seconds())
 
 
-def count(connection: Connection, device_id: str, at_utc: datetime, beat: Heartbeat) -> None:
-    """Add a heartbeat to its hour; the caller has written the device's row before, so that no other is in between."""
+def count(connection: Connection, beats: Sequence[tuple[str, datetime, Heartbeat]]) -> None:
+    """Add heartbeats to their hours.
+
+    Args:
+        connection: a transaction in which the devices' rows were written before, so that nobody else is in between.
+        beats: each with its device and when it came.
+    """
+    connection.execute(_ADD[connection.dialect.name], [_alone(*one) for one in beats])
+
+
+def _alone(device_id: str, at_utc: datetime, beat: Heartbeat) -> dict[str, object]:
+    """Return the hour that has this heartbeat alone."""
     started = at_utc - timedelta(seconds=min(beat.uptime_s, _LONGEST_RUN_S))
     battery = beat.battery
     percent = battery.percent if battery else None
-    new = {
+    return {
+        "device_id": device_id,
+        "begin_utc": at_utc.replace(minute=0, second=0, microsecond=0),
+        "n_beats": 1,
         "level_sum": beat.level_dbfs,
+        "first_utc": at_utc,
         "last_utc": at_utc,
+        "started_utc": started,
         "restarted_utc": started,
+        "start_reason": beat.start_reason[:32],
         "heard_sum": min(1.0, beat.audio_per_wall),
         "paused_s": beat.paused_s,
         "percent_sum": percent or 0.0,
         "n_percent": int(percent is not None),
         "most_c": battery.temperature_c if battery else None,
     }
-    begin = at_utc.replace(minute=0, second=0, microsecond=0)
-    told = {f"new_{name}": value for name, value in new.items()}
-    if connection.execute(_ADD, {"its_device": device_id, "its_begin": begin, **told}).rowcount == 1:
-        return
-    first = {"first_utc": at_utc, "started_utc": started, "start_reason": beat.start_reason[:32]}
-    connection.execute(insert(tables.hours), {"device_id": device_id, "begin_utc": begin, "n_beats": 1, **new, **first})
 
 
 def between(database: Database, device_id: str, since: datetime, until: datetime) -> list[DeviceHour]:

@@ -7,7 +7,8 @@ kept, the commit before the receipt. Nothing here knows of HTTP servers, so that
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +24,7 @@ from agent.clip import LARGEST_CLIP_BYTES, check_wav
 from agent.errors import FieldError
 from agent.fields import Fields, shown
 from agent.signing import HEADER_SIGNATURE, RequestSeal, request_is_signed, sign_answer
-from base_station.contacts import Contact
+from base_station.contacts import Contact, Lock
 from base_station.gunzip import GZIP, TooLargeError, unpacked
 from base_station.keys import KeyRing
 from base_station.store import Kept, Onset, Store
@@ -108,6 +109,11 @@ class Inbox:
         self._keys = keys
 
     @property
+    def store(self) -> Store:
+        """Return the database."""
+        return self._store
+
+    @property
     def keys(self) -> KeyRing:
         """Return the keys to the devices' keys."""
         return self._keys
@@ -123,21 +129,56 @@ class Inbox:
             StorageError: the database refused; nothing was acknowledged.
             ConfigError: the station's key does not fit its database.
         """
-        try:
-            seal = RequestSeal.parse(request.headers)
-        except FieldError as error:
-            return problem(401, "not signed", str(error), field=error.key)
-        lock = self._store.lock_of(seal.device_id)
-        sealed, revoked_utc = lock or (self._keys.dummy, None)
-        key = self._keys.open(sealed)
+        return self.take_together([(request, now_utc)])[0]
+
+    def take_together(self, requests: Sequence[tuple[Request, datetime]]) -> list[Answer]:
+        """Return the answers to requests in their order; the heartbeats among them cost the database one go.
+
+        To be called in a transaction of their own (`Database.together`), and what `take` says holds: an error
+        acknowledges nothing. It may also be that of one among them, so that each is to be taken alone then.
+        """
+        seals = [_seal(request) for request, _ in requests]
+        callers = Counter(seal.device_id for seal in seals if isinstance(seal, RequestSeal))
+        locks = self._store.locks_of(callers)
+        answers: dict[int, Answer] = {}
+        beats: dict[int, tuple[_Visit, Heartbeat]] = {}
+        for idx, ((request, now_utc), seal) in enumerate(zip(requests, seals, strict=True)):
+            visit = seal if isinstance(seal, Answer) else self._visit(request, seal, locks, now_utc)
+            if isinstance(visit, Answer):
+                answers[idx] = visit
+                continue
+            # of a device that asks twice at once, the order of its counters must be kept
+            beat = visit.sound_beat(request) if callers[visit.contact.device_id] == 1 and len(requests) > 1 else None
+            if beat is None or visit.contact.counter <= locks[visit.contact.device_id].highest_counter:
+                answers[idx] = visit.answer(request)
+            else:
+                beats[idx] = visit, beat
+        if beats:
+            self._store.keep_heartbeats([(visit.contact, beat) for visit, beat in beats.values()])
+            answers.update((idx, visit.receipt()) for idx, (visit, _) in beats.items())
+        return [answers[idx] for idx in range(len(requests))]
+
+    def _visit(
+        self, request: Request, seal: RequestSeal, locks: Mapping[str, Lock], now_utc: datetime
+    ) -> "_Visit | Answer":
+        """Return a request whose signature is right, else what it is answered."""
+        lock = locks.get(seal.device_id)
+        key = self._keys.open(self._keys.dummy if lock is None else lock.sealed_key)
         signed = request_is_signed(key, "POST", request.path, request.body, seal)
         if lock is None or not signed:
             log.warning("request of %s not taken: unknown device or wrong signature", seal.device_id)
             return problem(401, "not known", "unknown device, or the signature does not fit its key")
-        if revoked_utc is not None:
+        if lock.revoked_utc is not None:
             log.warning("request of %s not taken: revoked", seal.device_id)
             return problem(403, "revoked", f"device {seal.device_id} was revoked")
-        return _Visit(self._store, key, seal, now_utc).answer(request)
+        return _Visit(self._store, key, seal, now_utc)
+
+
+def _seal(request: Request) -> RequestSeal | Answer:
+    try:
+        return RequestSeal.parse(request.headers)
+    except FieldError as error:
+        return problem(401, "not signed", str(error), field=error.key)
 
 
 class _Visit:
@@ -147,7 +188,7 @@ class _Visit:
         self._store = store
         self._key = key
         self._seal = seal
-        self._contact = Contact(
+        self.contact = Contact(
             device_id=seal.device_id,
             boot_id=seal.boot_id,
             counter=seal.counter,
@@ -169,12 +210,12 @@ class _Visit:
                 return self._clip(request.path.removeprefix(CLIPS), body)
             return takes[request.path](body)
         except TooLargeError as error:
-            if self._store.note_contact(self._contact) is Kept.STALE:
+            if self._store.note_contact(self.contact) is Kept.STALE:
                 return self._counter()
             log.warning("request of %s not taken: %s", self._seal.device_id, error)
             return problem(413, "too large", str(error))
         except FieldError as error:
-            if self._store.note_contact(self._contact) is Kept.STALE:
+            if self._store.note_contact(self.contact) is Kept.STALE:
                 return self._counter()
             log.warning("request of %s not taken: %s", self._seal.device_id, error)
             return problem(400, "cannot be read", _short(error), field=_short(error.key))
@@ -185,10 +226,10 @@ class _Visit:
             alert = Alert.from_json(body)
             self._check_device(alert.device_id)
         except FieldError as error:
-            if self._store.note_contact(self._contact) is Kept.STALE:
+            if self._store.note_contact(self.contact) is Kept.STALE:
                 return self._counter()
             return self._refused(name, _short(error))
-        kept = self._store.keep_alert(self._contact, alert, body, onset(alert, self._contact))
+        kept = self._store.keep_alert(self.contact, alert, body, onset(alert, self.contact))
         if kept is Kept.STALE:
             return self._counter()
         if kept is Kept.CLASH:
@@ -202,10 +243,10 @@ class _Visit:
         try:
             check_wav(body)
         except FieldError as error:
-            if self._store.note_contact(self._contact) is Kept.STALE:
+            if self._store.note_contact(self.contact) is Kept.STALE:
                 return self._counter()
             return self._refused(name, _short(error))
-        kept = self._store.keep_clip(self._contact, alert_id, body)
+        kept = self._store.keep_clip(self.contact, alert_id, body)
         if kept is Kept.STALE:
             return self._counter()
         if kept is None:
@@ -214,17 +255,35 @@ class _Visit:
             return self._refused(name, "another clip is here already")
         return self._signed(201 if kept is Kept.NEW else 200, "receipt", {**name, **self._station_utc()})
 
+    def sound_beat(self, request: Request) -> Heartbeat | None:
+        """Return the heartbeat that a request brings; None where it brings another thing, or there is a fault in it."""
+        if request.path != HEARTBEATS:
+            return None
+        with contextlib.suppress(TooLargeError, FieldError):
+            body = _unpacked(request)
+            _document(body, HEARTBEAT_SCHEMA)
+            return self._beat(body)
+        return None
+
     def _heartbeat(self, body: bytes) -> Answer:
         _document(body, HEARTBEAT_SCHEMA)
         try:
-            heartbeat = Heartbeat.from_json(body)
-            self._check_device(heartbeat.device_id)
+            heartbeat = self._beat(body)
         except FieldError as error:
-            if self._store.note_contact(self._contact) is Kept.STALE:
+            if self._store.note_contact(self.contact) is Kept.STALE:
                 return self._counter()
             return self._refused({}, _short(error))
-        if self._store.keep_heartbeat(self._contact, heartbeat) is Kept.STALE:
+        if self._store.keep_heartbeat(self.contact, heartbeat) is Kept.STALE:
             return self._counter()
+        return self.receipt()
+
+    def _beat(self, body: bytes) -> Heartbeat:
+        heartbeat = Heartbeat.from_json(body)
+        self._check_device(heartbeat.device_id)
+        return heartbeat
+
+    def receipt(self) -> Answer:
+        """Return the answer to a heartbeat that was kept."""
         return self._signed(200, "receipt", self._station_utc())
 
     def _challenge(self, body: bytes) -> Answer:
@@ -232,7 +291,7 @@ class _Visit:
         fields.integer("schema", 1, ANSWER_SCHEMA)
         nonce = fields.text("nonce", longest=64, shortest=1)
         fields.done()
-        highest = self._store.use_nonce(self._contact, nonce)
+        highest = self._store.use_nonce(self.contact, nonce)
         if highest is None:
             return self._counter()
         log.info("request counter of %s goes on after %d", self._seal.device_id, highest)
@@ -244,7 +303,7 @@ class _Visit:
         fields.integer("schema", 1, ANSWER_SCHEMA)
         asked = [_asked(Fields(one, "alerts")) for one in fields.sequence("alerts", longest=MOST_ASKED)]
         fields.done()
-        if self._store.note_contact(self._contact) is Kept.STALE:
+        if self._store.note_contact(self.contact) is Kept.STALE:
             return self._counter()
         here = self._store.digests(self._seal.device_id, {alert_id for alert_id, *_ in asked})
         have = [
@@ -258,7 +317,7 @@ class _Visit:
 
     def _counter(self) -> Answer:
         """Answer a request whose counter was used before: a copy of an old one, or a device that lost its counter."""
-        nonce, highest = self._store.make_nonce(self._contact.device_id, self._contact.at_utc)
+        nonce, highest = self._store.make_nonce(self.contact.device_id, self.contact.at_utc)
         log.info("request %d of %s not taken: highest so far is %d", self._seal.counter, self._seal.device_id, highest)
         return self._signed(409, "counter", {"nonce": nonce, "highest": highest})
 
@@ -267,7 +326,7 @@ class _Visit:
         return self._signed(422, "refused", {**name, "reason": reason})
 
     def _station_utc(self) -> Mapping[str, object]:
-        return {"station_utc": iso(self._contact.at_utc), "takes": TAKES}
+        return {"station_utc": iso(self.contact.at_utc), "takes": TAKES}
 
     def _signed(self, status: int, kind: str, fields: Mapping[str, object]) -> Answer:
         body = json.dumps({"schema": ANSWER_SCHEMA, "kind": kind, **fields}).encode()

@@ -77,7 +77,7 @@ class Ingest:
     def _together(self, some: Sequence[_Waiting]) -> None:
         try:
             with self._database.together():
-                answers = [self._inbox.take(waiting.request, waiting.now_utc) for waiting in some]
+                answers = self._inbox.take_together([(waiting.request, waiting.now_utc) for waiting in some])
         except Exception as error:  # noqa: BLE001  # whatever one of them brought: it is told alone, below
             if len(some) > 1:
                 log.info("%d requests are taken one by one: %s", len(some), error)

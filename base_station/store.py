@@ -31,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 
 from agent.alert import Alert, Heartbeat, LogMelImage
 from base_station import contacts, tables
-from base_station.contacts import Contact
+from base_station.contacts import Contact, Lock
 from base_station.database import Database
 
 LARGEST_PAGE = 500
@@ -217,10 +217,10 @@ class Store:
             row = _device_row(connection, device_id)
         return None if row is None else _device(row)
 
-    def lock_of(self, device_id: str) -> tuple[bytes, datetime | None] | None:
-        """Return a device's sealed key and since when it is refused, or None; all that a request needs of it."""
+    def locks_of(self, device_ids: Collection[str]) -> dict[str, Lock]:
+        """Return what requests need of their devices' rows, by device; those that are not known are missing."""
         with self._read() as connection:
-            return contacts.lock_of(connection, device_id)
+            return contacts.locks_of(connection, device_ids)
 
     def any_device(self) -> bool:
         """Say whether there is a device at all."""
@@ -320,7 +320,16 @@ class Store:
     def keep_heartbeat(self, contact: Contact, heartbeat: Heartbeat) -> Kept:
         """Keep a heartbeat as the latest, and in the short history."""
         with self._write() as connection:
-            return Kept.NEW if contacts.keep_beat(connection, contact, heartbeat) else Kept.STALE
+            return Kept.NEW if contacts.keep_beats(connection, [(contact, heartbeat)]) else Kept.STALE
+
+    def keep_heartbeats(self, beats: Sequence[tuple[Contact, Heartbeat]]) -> None:
+        """Keep several heartbeats, one of each device.
+
+        Raises:
+            StorageError: one of their counters is stale: none was kept, and each must be tried alone.
+        """
+        with self._write() as connection:
+            contacts.keep_beats(connection, beats)
 
     def digests(self, device_id: str, alert_ids: Collection[str]) -> dict[tuple[str, int], bytes]:
         """Return the SHA-256 of every revision of these alerts that this device sent and that is on disk.
