@@ -103,7 +103,7 @@ def state(store: Store) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(groups=groups)
 def test_a_group_is_answered_and_kept_as_one_after_the_other(fresh, groups):
     make, device_keys = fresh
