@@ -23,6 +23,8 @@ STORE_SCHEMA = 2
 """Number in `meta` since Alembic keeps the tables; the station before it knew 1 and refuses any other."""
 
 _BUSY_MS = 5_000
+_LONGEST_LOG = 16_000
+"""Pages in SQLite's log after which a commit copies it itself; the running station does so earlier (`checkpoints`)."""
 _POOL = 16
 _MIGRATION_LOCK = 0x43_75_72_75
 """Names the lock under which PostgreSQL lets one process at a time change the tables."""
@@ -82,6 +84,12 @@ class Database:
                 yield
             finally:
                 self._thread.connection = None
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Keep the writers of this process waiting until the block ends, on SQLite."""
+        with self._turn:
+            yield
 
     def _joined(self) -> Connection | None:
         """Return the transaction that this thread is in, if it is in one."""
@@ -199,7 +207,13 @@ def _engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # else the driver begins late, and two writers can deadlock
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            f"busy_timeout = {_BUSY_MS}",
+            f"wal_autocheckpoint = {_LONGEST_LOG}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -13,6 +13,7 @@ from agent.errors import ConfigError
 from base_station.accounts import OPERATOR, Accounts
 from base_station.api import build_api
 from base_station.authority import names_of, renew, server_file
+from base_station.checkpoints import checkpoints
 from base_station.choices import Choices
 from base_station.config import read_config
 from base_station.inbox import Inbox
@@ -88,7 +89,7 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         url = page_url(settings, listening.getsockname()[1])
-        with lookout(settings):
+        with lookout(settings), checkpoints(store.database):
             _Server(config, lambda: on_ready(url), lambda: _renew(settings, config, now())).run(sockets=[listening])
 
 
