@@ -113,7 +113,7 @@ def test_an_alert_is_seen_with_its_picture_and_its_device_and_the_next_one_comes
     visit.page.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 10_000
 
-    assert station.stop() < 2.5  # with the page still open
+    assert station.stop() < 10  # with the page still open, for which it would wait for ever
     assert station.process.returncode == 0
     assert "Traceback" not in station.said()
 

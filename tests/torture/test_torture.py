@@ -19,13 +19,13 @@ pytestmark = [
 def test_kill_9_at_random_moments_loses_and_invents_nothing(tmp_path: Path) -> None:
     outcome = faults.kills(tmp_path, times=6)
     assert outcome.holds, outcome
-    assert outcome.kept >= 4
+    assert outcome.kept >= 2, "else there was nothing to lose"
 
 
 def test_a_bad_link_loses_and_invents_nothing(tmp_path: Path) -> None:
     outcome = faults.bad_link(tmp_path, seconds=12.0, through_share=0.2)
     assert outcome.holds, outcome
-    assert outcome.kept >= 4
+    assert outcome.kept >= 2, "else there was nothing to lose"
 
 
 @pytest.mark.parametrize("fault", [faults.full_disk, faults.read_only_disk])
