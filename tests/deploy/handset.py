@@ -96,6 +96,8 @@ class Handset:
     """The phone's file system, and what was done on it."""
 
     root: Path
+    runit: Path
+    """Where runsvdir and the others lie."""
     environment: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ class Handset:
         self.environment = {
             "PREFIX": str(self.prefix),
             "HOME": str(self.home),
-            "PATH": f"{self.prefix / 'bin'}:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": f"{self.prefix / 'bin'}:{self.runit}:/usr/bin:/bin:/usr/sbin:/sbin",
             "TMPDIR": str(self.root),
             "CURUPIRA_BOOT_PAUSE_S": "0",
         }

@@ -11,18 +11,32 @@ import pytest
 
 from agent.alert import Alert, Clock
 from agent.outbox import Outbox
+from tests.deploy.debian import debian_root
 from tests.deploy.handset import CONFIG, SCRIPTS, Handset, wait_for
 
 pytestmark = pytest.mark.slow
 
+RUNIT = ("chpst", "runsv", "runsvdir", "sv", "svlogd")
 STAND_IN = "#!/bin/sh\n{body}\n"
 
 
+@pytest.fixture(scope="module")
+def runit() -> Path:
+    """Return the folder of Debian's runit: as it is installed here, else only extracted."""
+    installed = shutil.which("runsvdir")
+    if installed is not None:
+        return Path(installed).parent
+    folder = debian_root("amd64", "bookworm", ["runit"], keep=[f"usr/bin/{name}" for name in RUNIT]) / "usr/bin"
+    try:
+        subprocess.run([folder / "chpst", "true"], check=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"Debian's runit does not run here, and none is installed: {error}")
+    return folder
+
+
 @pytest.fixture
-def phone(tmp_path: Path) -> Iterator[Handset]:
-    if shutil.which("runsvdir") is None:
-        pytest.skip("needs runit (apt install runit)")
-    handset = Handset(tmp_path)
+def phone(tmp_path: Path, runit: Path) -> Iterator[Handset]:
+    handset = Handset(tmp_path, runit)
     yield handset
     handset.switch_off()
 
