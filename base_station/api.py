@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -394,18 +393,21 @@ def _response(answer: Answer, more: Mapping[str, str] | None = None) -> Response
     return Response(answer.body, status_code=answer.status, headers=headers)
 
 
+_AS_IT_IS = (
+    *("seq", "alert_id", "device_id", "label", "drill", "state", "revision", "score", "level_dbfs", "lasted_s"),
+    *("latitude", "longitude"),
+)
+
+
 def _alert(event: AlertEvent) -> dict[str, Any]:
-    fields = asdict(event)
-    del fields["onset"]
-    carrier = fields.pop("log_mel_revision")
-    has_clip = fields.pop("has_clip")
+    carrier = event.log_mel_revision
     return {
-        **fields,
+        **{name: getattr(event, name) for name in _AS_IT_IS},
         "received_utc": iso(event.received_utc),
         "onset_utc": iso(event.onset.utc),
         "onset_from": event.onset.source,
         "log_mel_url": None if carrier is None else f"/v1/alerts/{event.alert_id}/log-mel.png?revision={carrier}",
-        "clip_url": f"/v1/alerts/{event.alert_id}/clip.wav" if has_clip else None,
+        "clip_url": f"/v1/alerts/{event.alert_id}/clip.wav" if event.has_clip else None,
     }
 
 

@@ -1,14 +1,14 @@
 """Figures for Prometheus, all from the database, so that every process of the station gives the same."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from agent import VERSION
 from base_station import tables, tallies
@@ -49,13 +49,18 @@ class StationCollector(Collector):
 
     def _devices(self) -> Metric:
         now = self._now()
-        counts = {("never",): 0.0, ("hour",): 0.0, ("day",): 0.0, ("longer",): 0.0, ("revoked",): 0.0}
+        contact = tables.contacts.c.last_contact_utc
+        called = case(
+            (tables.devices.c.revoked_utc.is_not(None), "revoked"),
+            (contact.is_(None), "never"),
+            (contact > now - timedelta(hours=1), "hour"),
+            (contact > now - timedelta(days=1), "day"),
+            else_="longer",
+        ).label("called")
+        query = select(called, func.count()).join_from(tables.devices, tables.contacts).group_by("called")
         with self._store.database.read() as connection:
-            rows = connection.execute(
-                select(tables.devices.c.revoked_utc, tables.contacts.c.last_contact_utc).join(tables.contacts)
-            ).all()
-        for revoked, contact in rows:
-            counts[(_called(revoked, contact, now),)] += 1
+            found = {row[0]: float(row[1]) for row in connection.execute(query)}
+        counts = {(name,): found.get(name, 0.0) for name in ("never", "hour", "day", "longer", "revoked")}
         return _gauge(
             "curupira_devices", "Devices by when they last called: within an hour, a day", counts, ("called",)
         )
@@ -93,12 +98,3 @@ def _gauge(name: str, what: str, values: Mapping[Any, float], labels: tuple[str,
     for key, value in values.items():
         family.add_metric(key, value)
     return family
-
-
-def _called(revoked: datetime | None, contact: datetime | None, now: datetime) -> str:
-    if revoked is not None:
-        return "revoked"
-    if contact is None:
-        return "never"
-    silent_s = (now - contact).total_seconds()
-    return "hour" if silent_s < 3600 else "day" if silent_s < 86_400 else "longer"

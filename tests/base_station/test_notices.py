@@ -21,6 +21,7 @@ from base_station.channels import (
     RefusedDeliveryError,
 )
 from base_station.config import FILE, StationConfig, read_config
+from base_station.contacts import Contact
 from base_station.deliver import FIRST_RETRY_S, GIVE_UP_AFTER, Deliveries, Postman
 from base_station.locate import Place
 from base_station.notices import Area, Hours, Notice, Rule, digest, due_utc, wants
@@ -399,7 +400,16 @@ def test_what_waits_for_a_removed_rule_waits_no_more(store, station_clock):
     assert deliveries.counts() == {"given up": 1, "waiting": 1}
 
 
+@both
 def test_metrics_tell_what_the_database_holds(station, ipe, alert_of):
+    for name, silent_s in (("old-01", 90_000), ("old-02", 90_000), ("morning-01", 7_200)):
+        contact = Contact(
+            device_id=name, boot_id="5d0c9e0a-1", counter=1, at_utc=station.clock() - timedelta(seconds=silent_s)
+        )
+        station.add(name)
+        station.store.note_contact(contact)
+    station.add("stolen-01")
+    station.store.revoke_device("stolen-01", station.clock())
     station.send(ipe, alert_of("ipe-07"))
     station.add("cedro-01")
     Deliveries(station.store.database).add([incident()], [Rule(name="a")], station.clock())
@@ -407,6 +417,9 @@ def test_metrics_tell_what_the_database_holds(station, ipe, alert_of):
     for line in (
         'curupira_alerts{drill="false",label="chainsaw"} 1.0',
         'curupira_devices{called="hour"} 1.0',
+        'curupira_devices{called="day"} 1.0',
+        'curupira_devices{called="longer"} 2.0',
+        'curupira_devices{called="revoked"} 1.0',
         'curupira_devices{called="never"} 1.0',
         'curupira_deliveries{outcome="waiting"} 1.0',
         'curupira_conditions{name="late"} 0.0',
