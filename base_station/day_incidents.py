@@ -20,7 +20,7 @@ SETTLED = timedelta(hours=1)
 """So long after its end a day is counted."""
 _AT_A_TIME = 5
 """Days in one look: a year that was taken over is counted within minutes, and other work goes on between."""
-_ASKED_DAYS = 3
+_ASKED_DAYS = 2
 """So many of the last days are counted when somebody asks, if nobody has yet."""
 _ALL = ""
 """Stands for all labels; every day that was counted has it."""
