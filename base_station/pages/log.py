@@ -1,5 +1,6 @@
 """One device's field log: everything that it heard and did, along time."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,12 +84,14 @@ class _Log:
         self._span = (0.0, 0.0)
 
     def build(self) -> None:
-        """Lay out the page; the log itself is read when the page is there."""
+        """Lay out the page; the log itself is read meanwhile, and drawn when the page is there."""
         say = self._visitor.say
         self._toolbar()
         self._summary = text("p", say("Reading the log …"), "hint")
         self._summary.props["role"] = "status"
-        self._stage = box("div", "panel timeline")
+        self._reading = asyncio.ensure_future(run_in_threadpool(self._look))
+        with box("div", "panel timeline"):
+            self._draw_nothing()
         with box("div", "toolbar"):
             button(say("All of it"), lambda: self._go(*self._all()))
             button(say("Zoom in"), lambda: self._scale(0.5))
@@ -130,28 +133,38 @@ class _Log:
     def _address(self, until: datetime, days: str) -> str:
         return f"{log_path(self._log.device_id)}?days={days}&until={iso(until)}"
 
+    def _draw_nothing(self) -> None:
+        """Let the browser get ready for the chart while the log is read."""
+        self._chart = ui.echart({}, renderer="svg")
+        self._chart.style(f"height: {logchart.HEIGHT_PX}px")
+        self._chart.props["role"] = "img"
+        self._chart.props["aria-label"] = self._visitor.say(
+            "The log along time; the tables below say the same in words."
+        )
+        self._chart.on("chart:datazoom", self._zoomed, ["start", "end", "batch"], throttle=0.25, leading_events=False)
+
+    def _look(self) -> tuple[Timeline, logchart.Options] | None:
+        """Read the log; None where it has nothing from these days."""
+        view = self._view
+        line = timeline.load(self._site.store, self._log.device_id, view.since, view.until)
+        return None if line is None else (line, logchart.options(line, self._wall, self._visitor.say))
+
     async def _read(self) -> None:
-        """Read the log and draw it."""
-        say, view = self._visitor.say, self._view
+        """Draw the log when it is read."""
+        say = self._visitor.say
         try:
-            line = await run_in_threadpool(timeline.load, self._site.store, self._log.device_id, view.since, view.until)
+            found = await self._reading
         except StorageError:
             self._summary.set_text(say("The station cannot read its database. Try again in a while."))
             return
-        if line is None:
+        if found is None:
             self._summary.set_text(say("The log has nothing from these days."))
             return
+        line, options = found
         self._line, self._span = line, (line.begin_s, line.end_s)
-        options = await run_in_threadpool(logchart.options, line, self._wall, say)
+        self._chart.options.update(options)
+        self._chart.update()
         self._summary.set_text(self._words(line))
-        with self._stage:
-            self._chart = ui.echart(options, renderer="svg")
-            self._chart.style(f"height: {logchart.HEIGHT_PX}px")
-            self._chart.props["role"] = "img"
-            self._chart.props["aria-label"] = say("The log along time; the tables below say the same in words.")
-            self._chart.on(
-                "chart:datazoom", self._zoomed, ["start", "end", "batch"], throttle=0.25, leading_events=False
-            )
         self._tell()
         self._other.show(line)
         self._take_home.show(line)

@@ -17,7 +17,7 @@ from base_station.settings import Settings, prepare_folder
 from base_station.store import Store
 from tests.base_station.chromium import clock_now
 from tests.base_station.conftest import BOOT, FakeDevice, make_heartbeat
-from tests.base_station.pages.conftest import PHONE
+from tests.base_station.pages.conftest import DESKTOP, PHONE
 from tests.base_station.test_accounts import quick_hashes  # noqa: F401  # a fixture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -113,7 +113,9 @@ def test_a_device_that_is_added_shows_its_key_once_and_is_heard_then_renamed_mov
     tab.page.keyboard.press("Enter")
     key = tab.page.locator("code.key").inner_text()
     assert tab.page.get_by_role("img", name="QR code of the key").is_visible()
-    tab.assert_well()
+    for width in (PHONE, DESKTOP):
+        tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.assert_well()
     device = FakeDevice(device_id="ipe-07", key=bytes.fromhex(key))
     station.send(device, beat("ipe-07"))
     tab.page.get_by_role("button", name="I have it").click()
