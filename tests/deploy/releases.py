@@ -37,15 +37,15 @@ while True:
 HELPERS = """
 main() { systemctl show curupira-agent -p MainPID --value; }
 back() {
-    for _ in $(seq 300); do
+    for _ in $(seq 120); do
         if [ "$(main)" != 0 ] && [ "$(main)" != "$1" ] && systemctl is-active -q curupira-agent; then return 0; fi
-        sleep 0.1
+        sleep 0.25
     done
     return 1
 }
 refused() { if "$@"; then exit 99; fi; }
 release() { readlink "/opt/${1:-curupira}/current"; }
-afar() { touch /mnt/up; for _ in $(seq 4000); do if [ -e /mnt/enough ]; then return; fi; sleep 0.1; done; return 1; }
+afar() { touch /mnt/up; for _ in $(seq 1600); do if [ -e /mnt/enough ]; then return; fi; sleep 0.25; done; return 1; }
 """
 SSH = """#!/bin/sh
 for word; do last=$word; done
