@@ -63,6 +63,7 @@ def test_a_ranger_decides_on_his_phone_and_a_colleague_sees_it_at_once(start_sta
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture)
     assert page.locator(".evidence audio").evaluate("sound => sound.src").endswith(f"{alert.alert_id}/clip.wav")
     page.locator(".map .sign.chainsaw").last.wait_for()
+    page.locator(".map path.off.chainsaw").wait_for(state="attached")  # how far off that may be
     page.locator(".map .sign.listening").last.wait_for()
     assert "cedro-01" in page.locator(".near").inner_text()
     assert "was listening" in page.locator(".near").inner_text()
