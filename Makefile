@@ -83,7 +83,7 @@ types: $(DEV_READY) ## mypy strict everywhere, pyright strict on the agent
 coverage: $(DEV_READY) ## Branch coverage of the suite
 	@$(DEV)/bin/python -m pytest -q --cov --cov-report=term-missing:skip-covered
 
-pythons: $(RUN_READY) ## Run the agent's tests on every CPython from 3.11 to 3.14 at hand
+pythons: $(DEV_READY) ## Run the agent's tests on every CPython from 3.11 to 3.14 at hand
 	@bash tests/pythons.sh
 
 torture: $(DEV_READY) ## The fault suite at length: kills, bad links, full disks, a day of sound (20 minutes at most)

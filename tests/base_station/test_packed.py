@@ -88,6 +88,7 @@ def test_a_bomb_is_refused_and_unpacked_no_further_than_its_bound(station, ipe, 
         gzip.compress(b"{}") + gzip.compress(b"{}"),
         zlib.compress(b"{}"),
     ],
+    ids=["no gzip", "nothing", "cut off", "more behind", "two", "zlib"],
 )
 def test_what_cannot_be_unpacked_is_named(station, ipe, body):
     answer, _ = send(station, ipe, "/v1/alerts", body)
