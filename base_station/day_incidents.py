@@ -1,7 +1,8 @@
 """How many incidents began on each day, counted once the day is over and kept, as alerts are (`days`).
 
 An incident counts on the station's local day on which it began; drills do not count. A day is counted again when
-alerts of it come late; what retention let go before anybody counted it, nobody knows.
+alerts of it come late, and one that is not over every few minutes; what retention let go before anybody counted it,
+nobody knows.
 """
 
 from collections import Counter
@@ -10,14 +11,11 @@ from datetime import date, datetime, timedelta, tzinfo
 
 from sqlalchemy import delete, func, insert, select
 
-from base_station import tables
-from base_station.days import bounds
+from base_station import days, tables
 from base_station.incidents import Heard, Rules, groups
 from base_station.recent import MOST_ALERTS, ears, heard_between
 from base_station.store import Store
 
-SETTLED = timedelta(hours=1)
-"""So long after its end a day is counted."""
 _AT_A_TIME = 5
 """Days in one look: a year that was taken over is counted within minutes, and other work goes on between."""
 _ASKED_DAYS = 2
@@ -27,21 +25,34 @@ _ALL = ""
 _DAY, _SHORTEST = timedelta(days=1), timedelta(hours=1)
 
 
-def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None = None) -> None:
-    """Count some days that are over, the latest first; one process at a time does it."""
-    last = (now_utc - SETTLED).astimezone(zone).date() - _DAY
+def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None = None, *, lately: bool = False) -> None:
+    """Count some days that are over, the latest first; one process at a time does it.
+
+    Args:
+        store: the database.
+        rules: when alerts belong together.
+        now_utc: station time.
+        zone: of the days; None is the station's own.
+        lately: whether to count anew what is not over, too.
+    """
+    last = days.last_over(now_utc, zone)
     hours, kept = tables.day_hours.c, tables.day_incidents.c
     counted = select(kept.day).where(kept.day == hours.day)
     query = select(hours.day).where(hours.day <= last, ~counted.exists()).distinct().order_by(hours.day.desc())
     with store.database.read() as connection:
-        days = list(connection.execute(query.limit(_AT_A_TIME)).scalars())
-    for day in days:
-        found = _counted(store, day, rules, zone)
-        rows = [{"day": day, "label": _ALL, "n_incidents": None if found is None else sum(found.values())}]
-        rows += [{"day": day, "label": label, "n_incidents": n} for label, n in (found or {}).items()]
-        with store.database.write() as connection:
-            connection.execute(delete(tables.day_incidents).where(kept.day == day))
-            connection.execute(insert(tables.day_incidents), rows)
+        missing = list(connection.execute(query.limit(_AT_A_TIME)).scalars())
+    today = now_utc.astimezone(zone).date()
+    open_days = [last + n * _DAY for n in range(1, (today - last).days + 1)] if lately else []
+    for day in (*open_days, *missing):
+        _keep(store, day, _counted(store, day, rules, zone))
+
+
+def _keep(store: Store, day: date, found: Counter[str] | None) -> None:
+    rows = [{"day": day, "label": _ALL, "n_incidents": None if found is None else found.total()}]
+    rows += [{"day": day, "label": label, "n_incidents": n} for label, n in (found or {}).items()]
+    with store.database.write() as connection:
+        connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day == day))
+        connection.execute(insert(tables.day_incidents), rows)
 
 
 def begun(
@@ -86,7 +97,7 @@ def begun(
 
 def _counted(store: Store, day: date, rules: Rules, zone: tzinfo | None) -> Counter[str] | None:
     """Return by label how many incidents began on a day; None where most of its alerts are not here any more."""
-    begin, end = bounds(day, zone)
+    begin, end = days.bounds(day, zone)
     hours = tables.day_hours.c
     with store.database.read() as connection:
         n_known = connection.execute(select(func.sum(hours.n_alerts)).where(hours.day == day)).scalar_one() or 0

@@ -21,6 +21,8 @@ AT_A_TIME = 5_000
 """Alerts in one transaction."""
 AGAIN_WITHIN = timedelta(days=31)
 """Of older days incidents stay as they were counted (`day_incidents`), whatever alerts still come."""
+_LATE = timedelta(hours=1)
+"""So long after its end a day is taken for whole; what comes later still has it counted again."""
 _ROUNDS = 20
 """So many in one look: a station that takes a year of alerts over goes on with its other work between."""
 _UPTO = "days_upto_seq"
@@ -106,6 +108,11 @@ def listened(
     return known
 
 
+def last_over(now_utc: datetime, zone: tzinfo | None = None) -> date:
+    """Return the last day that is over, and has been for long enough that its alerts are here."""
+    return (now_utc - _LATE).astimezone(zone).date() - _DAY
+
+
 def bounds(day: date, zone: tzinfo | None = None) -> tuple[datetime, datetime]:
     """Return when a local day begins and ends."""
     begin, end = (datetime.combine(each, time(), zone) for each in (day, day + _DAY))
@@ -153,7 +160,7 @@ def _settle(database: Database, now_utc: datetime, zone: tzinfo | None) -> bool:
         _add(database, connection, tables.day_hours, by_hour)
         _add(database, connection, tables.day_devices, by_device)
         _add(database, connection, tables.month_devices, by_month)
-        _doubt(connection, {day for day, _, _ in by_hour}, now_utc)
+        _doubt(connection, {day for day, _, _ in by_hour}, last_over(now_utc, zone))
         _set_upto(connection, rows[-1].seq)
     return len(rows) == AT_A_TIME
 
@@ -192,12 +199,14 @@ def _add(database: Database, connection: Connection, table: Table, counts: Count
     connection.execute(one, [dict(zip(keys, key, strict=True), n_alerts=n) for key, n in counts.items()])
 
 
-def _doubt(connection: Connection, days: Iterable[date], now_utc: datetime) -> None:
-    """Let incidents be counted again on days of which alerts came; one may now begin on the day before."""
-    since = now_utc.date() - AGAIN_WITHIN
-    lately = {each for day in days if day >= since for each in (day, day + _DAY)}
-    if lately:
-        connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day.in_(lately)))
+def _doubt(connection: Connection, days: Iterable[date], last: date) -> None:
+    """Let incidents be counted again on days of which alerts came; one may now begin on the day before.
+
+    Those behind the last day that is over are counted again and again anyway.
+    """
+    doubtful = {each for day in days for each in (day, day + _DAY) if last - AGAIN_WITHIN <= each <= last}
+    if doubtful:
+        connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day.in_(doubtful)))
 
 
 def _upto(connection: Connection) -> int:

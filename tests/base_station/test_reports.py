@@ -325,6 +325,21 @@ def test_incidents_of_today_are_counted_when_somebody_asks_and_one_over_midnight
     assert began(forest)[today] == 1
 
 
+def test_a_busy_day_is_not_counted_each_time_that_somebody_asks(forest, monkeypatch):
+    today = NOW.date()
+    a_night(forest, today, [0, 3600])
+    day_incidents.refresh(forest, Rules(), NOW, UTC, lately=True)
+    asked, real = [], day_incidents._counted
+    monkeypatch.setattr(day_incidents, "_counted", lambda _, day, *rest: asked.append(day) or real(_, day, *rest))
+    assert began(forest)[today] == 2
+    a_night(forest, today, [7200])
+    days.refresh(forest.database, NOW + timedelta(hours=1), UTC)
+    assert began(forest)[today] == 2
+    assert today not in asked
+    day_incidents.refresh(forest, Rules(), NOW, UTC, lately=True)
+    assert began(forest)[today] == 3
+
+
 def test_a_day_whose_alerts_retention_let_go_uncounted_is_unknown_for_good(forest):
     day = date(2026, 11, 10)
     a_night(forest, day, [0, 3600])
