@@ -4,7 +4,7 @@ Every device calls every few minutes, so these few statements are made once: to 
 than the database needs to run it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,7 +88,7 @@ def locks_of(connection: Connection, device_ids: Collection[str]) -> dict[str, L
 
 def advance(connection: Connection, contact: Contact) -> bool:
     """Take the counter of a request; say whether it was larger than every one before."""
-    return connection.execute(_ADVANCE, _spoken(contact)).rowcount == 1
+    return connection.execute(_ADVANCE, _taken(contact, _spoken(contact))).rowcount == 1
 
 
 def keep_beats(connection: Connection, beats: Sequence[tuple[Contact, Heartbeat]]) -> bool:
@@ -107,7 +107,7 @@ def keep_beats(connection: Connection, beats: Sequence[tuple[Contact, Heartbeat]
     ordered = sorted(beats, key=lambda one: one[0].device_id)  # two processes cannot wait for each other's rows
     bodies = [beat.to_json().decode() for _, beat in ordered]
     told = [
-        {**_spoken(contact), **_told(contact, beat, body)}
+        _taken(contact, {**_spoken(contact), **_told(contact, beat, body)})
         for (contact, beat), body in zip(ordered, bodies, strict=True)
     ]
     taken = connection.execute(_ADVANCE_WITH_BEAT, told).rowcount
@@ -138,10 +138,10 @@ def highest(connection: Connection, device_id: str) -> int:
 def spoke(connection: Connection, contact: Contact) -> None:
     """Write down that a device called, whatever its counter."""
     table = tables.contacts
-    connection.execute(update(table).where(table.c.device_id == contact.device_id).values(_words(contact)))
+    connection.execute(update(table).where(table.c.device_id == contact.device_id).values(_spoken(contact)))
 
 
-def _words(contact: Contact) -> dict[str, object]:
+def _spoken(contact: Contact) -> dict[str, object]:
     return {
         "boot_id": contact.boot_id,
         "last_contact_utc": contact.at_utc,
@@ -149,21 +149,22 @@ def _words(contact: Contact) -> dict[str, object]:
     }
 
 
-def _spoken(contact: Contact) -> dict[str, object]:
-    new = {f"new_{name}": value for name, value in _words(contact).items()}
+def _taken(contact: Contact, values: Mapping[str, object]) -> dict[str, object]:
+    """Return what `_taking` asks for, of columns and their new values."""
+    new = {f"new_{name}": value for name, value in values.items()}
     return {"its_device": contact.device_id, "counter": contact.counter, **new}
 
 
 def _told(contact: Contact, beat: Heartbeat, body: str) -> dict[str, object]:
     return {
-        "new_heartbeat_utc": contact.at_utc,
-        "new_heartbeat": body,
-        "new_model_digest": beat.model_digest,
-        "new_model_since_utc": contact.at_utc,
-        "new_latitude": beat.position.latitude if beat.position else None,
-        "new_longitude": beat.position.longitude if beat.position else None,
-        "new_battery_percent": beat.battery.percent if beat.battery else None,
-        "new_temperature_c": beat.battery.temperature_c if beat.battery else None,
+        "heartbeat_utc": contact.at_utc,
+        "heartbeat": body,
+        "model_digest": beat.model_digest,
+        "model_since_utc": contact.at_utc,
+        "latitude": beat.position.latitude if beat.position else None,
+        "longitude": beat.position.longitude if beat.position else None,
+        "battery_percent": beat.battery.percent if beat.battery else None,
+        "temperature_c": beat.battery.temperature_c if beat.battery else None,
     }
 
 
