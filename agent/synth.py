@@ -968,6 +968,59 @@ def rain(duration_s: float, rng: Generator) -> Float32:
     return _at_level(_rain(_count(duration_s), rng), _FOREST_MIDDLE)
 
 
+def yowl(duration_s: float, rng: Generator) -> Float32:
+    """Return an animal or a person that calls again and again; float32, at MOTOR_DBFS.
+
+    A throat is a row of pulses like a motor's exhaust, with a mouth instead of a muffler: cows, pigs, sheep, dogs and
+    children all are, and many that nobody has heard. What tells them from a saw is how their pitch bends, that they
+    take breath, and that nothing hisses at the rate of the pulses.
+    """
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    pitch_hz, loudness = _calls(n_samples, rng)
+    phase = np.cumsum(pitch_hz, dtype=np.float64) / SAMPLE_RATE + rng.random()
+    positions, periods = _firings(phase)
+    n_pulses = len(positions)
+    strengths = loudness[positions.astype(np.int64)] * (1.0 - rng.uniform(0.0, 0.7) * (np.arange(n_pulses) % 2))
+    strengths = strengths * (1.0 + rng.uniform(0.0, 0.25) * rng.standard_normal(n_pulses)).clip(0.05, None)
+    positions = positions + _log_uniform(0.001, 0.03, rng) * periods * rng.standard_normal(n_pulses)
+    size = _log_uniform(0.35, 1.8, rng)
+    formants_hz = [min(size * centre_hz * _log_uniform(0.7, 1.4, rng), 7_000.0) for centre_hz in (550, 1_500, 2_600)]
+    mouth = _ringing(formants_hz, _log_uniform(1.5, 10.0, rng), _gains(3, rng), 0.1)
+    tilt = _slope(_log_uniform(120.0, 1_500.0, rng), rng.uniform(5.0, 16.0))
+    spectrum = _shaped(_pulse_row(positions, strengths, length), mouth * tilt * _high_pass(45.0), length)
+    breath = _shaped(_spectrum(_noise(n_samples, rng) * loudness, length), np.abs(mouth) * _high_pass(300.0), length)
+    spectrum += _scaled_to(breath, _log_uniform(0.01, 0.7, rng), _power(spectrum))
+    spectrum = _shaped(spectrum, _way(_log_uniform(2.0, 120.0, rng)), length)
+    spectrum = _echo(spectrum, length, rng.uniform(0.0, 0.7), rng.uniform(0.15, 1.5), rng)
+    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
+
+
+def _calls(n_samples: int, rng: Generator) -> tuple[Float32, Float32]:
+    """Return pitch in hertz and loudness of calls that are alike, at every sample; between them is silence."""
+    n_points = _control_points(n_samples)
+    pitch_hz = _log_uniform(45.0, 900.0, rng)
+    bends = [_log_uniform(0.6, 1.5, rng) for _ in range(3)]
+    call_s, pause_s = _log_uniform(0.12, 2.5, rng), _log_uniform(0.05, 1.2, rng)
+    top, attack = rng.uniform(0.2, 0.7), rng.uniform(0.03, 0.3)
+    swing, swing_hz = rng.uniform(0.0, 0.07), rng.uniform(3.0, 14.0)
+    bleat = rng.uniform(0.0, 0.8) if rng.random() < 0.4 else 0.0
+    pitches, loudness = np.full(n_points, pitch_hz), np.zeros(n_points)
+    at = -int(rng.uniform(0.1, 0.6) * call_s * _CONTROL_HZ)  # it has begun before
+    while at < n_points:
+        count = max(4, int(call_s * _log_uniform(0.7, 1.4, rng) * _CONTROL_HZ))
+        through = np.linspace(0.0, 1.0, count)
+        bend = np.interp(through, [0.0, top, 1.0], [one * _log_uniform(0.9, 1.1, rng) for one in bends])
+        wave = np.sin(2.0 * np.pi * (swing_hz * np.arange(count) / _CONTROL_HZ + rng.random()))
+        envelope = np.minimum(1.0, through / attack) * np.minimum(1.0, (1.0 - through) / rng.uniform(0.1, 0.6))
+        kept = slice(max(at, 0), min(at + count, n_points))
+        taken = slice(kept.start - at, kept.stop - at)
+        pitches[kept] = (pitch_hz * bend * (1.0 + swing * wave))[taken]
+        loudness[kept] = (envelope * (1.0 - bleat * (0.5 + 0.5 * wave)))[taken]
+        at += count + max(1, int(pause_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
+    return _to_samples(pitches, n_samples), _to_samples(loudness, n_samples)
+
+
 def _wind(n_samples: int, rng: Generator) -> Float32:
     """Return wind of RMS 1."""
     length = _fft_length(n_samples)

@@ -273,10 +273,14 @@ class Mixer:
             sound = (self._voices if self._voices is not None and is_voice else self._confusers).pick(rng)
             draft.add(sound)
             _doubt(sound, draft.weights)
-            event = self._shaped(sound, rng, 0.15, 0.0)
+            event = self._shaped(sound, rng, self._config.confuser_far_share, 0.0, bent=self._is_bent(rng))
         span = _span(rng, 0.3)
         event = faded_to(event, span)
         return event * np.float32(gain_for(event, beneath, rng.uniform(-5, 22), span))
+
+    def _is_bent(self, rng: Generator) -> bool:
+        # recipes without it draw no chance for it: their mixtures stay what they were
+        return self._config.bend_share > 0 and rng.random() < self._config.bend_share
 
     def _excerpt(self, sound: Sound, rng: Generator, slowest: float, fastest: float, rev_share: float = 0.0) -> Float32:
         """Return four seconds of a sound at a drawn speed, not its quietest; shape (TOTAL,)."""
@@ -293,9 +297,11 @@ class Mixer:
                 break
         return _sampled(excerpt, at)
 
-    def _shaped(self, sound: Sound, rng: Generator, far_share: float, rev_share: float) -> Float32:
+    def _shaped(
+        self, sound: Sound, rng: Generator, far_share: float, rev_share: float, *, bent: bool = False
+    ) -> Float32:
         """Return an excerpt as it comes through a forest: dulled, echoing, swelling; above 60 Hz alone."""
-        excerpt = self._excerpt(sound, rng, 0.8, 1.25, rev_share)
+        excerpt = self._excerpt(sound, rng, 0.6, 1.6, 0.5) if bent else self._excerpt(sound, rng, 0.8, 1.25, rev_share)
         gain = _way(rng, far_share) * _HIGH_PASS
         if self._config.timbre_share and rng.random() < self._config.timbre_share:
             gain = gain * _response(rng)

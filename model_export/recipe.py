@@ -17,10 +17,13 @@ from agent.features import FeatureConfig
 from agent.fields import Fields
 from model_export.split import SplitConfig
 
-SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain")
+SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain", "yowl")
 LABELS = ("chainsaw", "engine", "storm")
 QUIET_ROLES = ("forest", "confusers", "engines")
 """What must stay quiet: forest alone, confusers on forest, and engines, on which a saw is false."""
+
+
+_CONFUSER_FAR_SHARE: Final = 0.15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,11 @@ class MixConfig:
     """Events and confusers that get a frequency response of their own: one saw stands for its cousins."""
     rev_share: float = 0.0
     """Saws and engines whose speed rises and falls within the window by up to an octave."""
+    confuser_far_share: float = _CONFUSER_FAR_SHARE
+    """Confusers from as far away."""
+    bend_share: float = 0.0
+    """Confusers that are heard slower or faster by more than half, and bent like a saw's speed: one cow stands for
+    many."""
     hard: Mapping[str, float] = field(default_factory=dict)
     """Weight of a class among the confusers, 1 where not named."""
     places: Mapping[str, float] = field(default_factory=dict)
@@ -80,7 +88,8 @@ class MixConfig:
         shares = ("saw", "engine", "both", "storm", "confuser", "synth_saw", "synth_engine", "far", "partial")
         values: dict[str, Any] = {f"{name}_share": fields.number(f"{name}_share", 0, 1) for name in shares}
         # not in the recipes of older models
-        optional = [key for key in ("voice_share", "timbre_share", "rev_share") if fields.has(key)]
+        later = ("voice_share", "timbre_share", "rev_share", "bend_share", "confuser_far_share")
+        optional = [key for key in later if fields.has(key)]
         values |= {key: fields.number(key, 0, 1) for key in optional}
         values |= {key: fields.number(key, -40, 60) for key in ("snr_low_db", "snr_high_db")}
         values |= {key: fields.number(key, -90, -3) for key in ("level_low_dbfs", "level_high_dbfs")}
@@ -90,9 +99,13 @@ class MixConfig:
 
 
 _VERIFIED_SHARE: Final = 0.1
+_AGAIN: Final = 0.625
 MOBILENET: Final = "mobilenet_v2"
 MOBILENET_V1: Final = "mobilenet_v1"
-NETWORKS: Final = (MOBILENET, MOBILENET_V1, "small_cnn")
+PAIR: Final = "pair"
+BEGUN: Final = "begun.json"
+"""The file in a training's folder that says whose weights it began with."""
+NETWORKS: Final = (MOBILENET, MOBILENET_V1, PAIR, "small_cnn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +113,8 @@ class NetworkConfig:
     """The network: on one channel, with dropout before the last layer, one logit a label."""
 
     kind: str = MOBILENET
-    """`mobilenet_v2`; `mobilenet_v1`, which can start from YAMNet's weights; or `small_cnn`: three convolutions and two
-    dense layers, as tutorials have it."""
+    """`mobilenet_v2`; `mobilenet_v1`, which can start from YAMNet's weights; `pair`: the first layers of both side by
+    side; or `small_cnn`: three convolutions and two dense layers, as tutorials have it."""
     alpha: float = 1.0
     """Width of a MobileNet; pre-trained weights exist for 1.0 here."""
     dropout: float = 0.25
@@ -134,6 +147,10 @@ class TrainConfig:
     """Mixtures in all."""
     looks: int = 2
     """How often each is seen, some shards apart: making a mixture costs as much as learning from it."""
+    cycles: int = 1
+    """How often all of this is done, each time with fresh mixtures and from the averaged weights of the time before."""
+    again: float = _AGAIN
+    """Highest learning rate of later cycles, relative to the first one's."""
     shard: int = 2_048
     """Mixtures made at a time by one process; also the distance of checkpoints."""
     batch: int = 64
@@ -163,6 +180,8 @@ class TrainConfig:
         config = cls(
             mixtures=fields.integer("mixtures", 1, 100_000_000),
             looks=fields.integer("looks", 1, 20) if fields.has("looks") else 2,
+            cycles=fields.integer("cycles", 1, 20) if fields.has("cycles") else 1,
+            again=fields.number("again", 0.001, 1) if fields.has("again") else _AGAIN,
             shard=fields.integer("shard", 8, 100_000),
             batch=fields.integer("batch", 2, 4_096),
             learning_rate=fields.number("learning_rate", 1e-6, 1),
@@ -216,6 +235,17 @@ class DecisionConfig:
         return cls(of=of, steady_of=steady_of, borne=rates)
 
 
+_KEPT: Final = (
+    ("mixing", "bend_share", 0.0),
+    ("mixing", "confuser_far_share", _CONFUSER_FAR_SHARE),
+    ("network", "kind", MOBILENET),
+    ("training", "verified_share", _VERIFIED_SHARE),
+    ("training", "cycles", 1),
+    ("training", "again", _AGAIN),
+)
+"""What older recipes did not say, and did."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """Everything about a model but the recordings."""
@@ -241,10 +271,10 @@ class Recipe:
     def digest(self) -> str:
         """Return a short hash over every value that training depends on: another decision is no other network."""
         values = {key: value for key, value in asdict(self).items() if key != "decision"}
-        if self.network.kind == MOBILENET:
-            del values["network"]["kind"]  # recipes from before there was another keep their digest
-        if self.training.verified_share == _VERIFIED_SHARE:
-            del values["training"]["verified_share"]  # likewise
+        # recipes from before there was a choice keep their digest
+        for part, key, kept in _KEPT:
+            if values[part][key] == kept:
+                del values[part][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_fold(self, fold: int) -> "Recipe":

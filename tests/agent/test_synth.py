@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 Voice = Callable[[float, np.random.Generator], Float32]
 
 FOREST_VOICES: list[Voice] = [synth.wind, synth.insects, synth.birds, synth.rain, synth.forest]
-ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine]
+ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine, synth.yowl]
 STEADY_SAW = SawSetting(cut_share=0.0, idle_share=1.0, wobble=0.0, four_stroking=0.0, reverb=0.0)
 GENERATOR = EngineSetting(
     cylinders=1, rpm=3_000.0, rev_rpm=3_000.0, wobble=0.0, imbalance=0.0, misfire=0.0, strength_jitter=0.02, reverb=0.0
@@ -242,6 +242,17 @@ def test_no_forest_has_a_motors_rhythm() -> None:
     saws = [rhythm(synth.chainsaw(2.0, np.random.default_rng(seed)), 40.0, 250.0)[1] for seed in range(40)]
     assert np.median(saws) > 2.0 * np.median(forests)
     assert max(forests) < 0.3
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_what_yowls_takes_breath(seed: int) -> None:
+    """A saw runs on for eight seconds; a throat does not."""
+    rng = np.random.default_rng(seed)
+    yowl = synth.yowl(8.0, rng)
+    blocks = np.square(yowl[: 8 * SAMPLE_RATE].reshape(-1, SAMPLE_RATE // 50)).mean(axis=1)
+    assert 10 * np.log10(blocks.max() / (np.quantile(blocks, 0.02) + 1e-12)) > 8.0
+    assert level_dbfs(yowl) <= synth.MOTOR_DBFS + 0.1
 
 
 def test_insects_sing_high_and_wind_blows_low() -> None:

@@ -117,6 +117,20 @@ class TestMixer:
         assert 0.25 < labels[:, CHAINSAW].mean() < 0.45
         assert 0.12 < labels[:, ENGINE].mean() < 0.30
 
+    def test_confusers_alone_are_bent(self, small_store: Store) -> None:
+        shares = {"synth_saw_share": 0, "synth_engine_share": 0, "storm_share": 0, "confuser_share": 0.6}
+        plain, bent = (
+            Mixer(small_store, small_store.sounds, MixConfig(**shares, bend_share=share)) for share in (0, 1)
+        )
+        differ = []
+        for seed in range(60):
+            first, second = (one.draw(np.random.default_rng(seed)) for one in (plain, bent))
+            assert np.array_equal(first.labels, second.labels)
+            differ.append(not np.array_equal(first.samples, second.samples))
+            if differ[-1]:
+                assert any(not part.startswith(("chainsaw ", "engine ")) for part in first.parts[1:])
+        assert 0.3 < np.mean(differ) < 0.9
+
     def test_an_event_is_taught_denied_or_neither_by_its_length(self, mixer: Mixer) -> None:
         seen = set()
         for seed in range(400):
