@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DATA ?= ../shared/data
-WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
+WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz) $(firstword $(wildcard var/data/yamnet/1.tflite ../shared/peers/yamnet.tflite))
 PEERS ?= ../shared/peers
 VERIFIED ?=
 RECIPE ?= model_export/recipes/rainforest.yaml
@@ -109,15 +109,15 @@ bench-incidents: $(DEV_READY) ## Incidents against the truth, on simulated fores
 
 evaluate: $(DEV_READY) ## Four-fold cross-validation of RECIPE, through the agent: tables, JSON, a page (hours; resumable)
 	@mkdir -p var/evaluation
-	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(VERIFIED),--verified $(VERIFIED)) \
+	@$(DEV)/bin/python -m model_export crossval --recipe $(RECIPE) --data $(DATA) $(addprefix --weights ,$(WEIGHTS)) $(if $(VERIFIED),--verified $(VERIFIED)) \
 		$(if $(wildcard $(PEERS)/.),--peers $(PEERS)) $(if $(BESIDE),--beside $(BESIDE)) --json var/evaluation/crossval.json --html var/evaluation/crossval.html \
 		--markdown var/evaluation/crossval.md --gate --rules var/evaluation/rules.json
 
 release-check: $(DEV_READY) ## Is the recipe that `make evaluate` judged worse than the SHIPPED one? Then exit 1
 	@$(DEV)/bin/python -m model_export release-check --shipped $(SHIPPED) --candidate var/evaluation/crossval.json
 
-export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS=file RECIPE=file VERIFIED=folder
-	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(VERIFIED),--verified $(VERIFIED))
+export-tflite: $(DEV_READY) ## Train, export and check a model: DATA=folder WEIGHTS="files" RECIPE=file VERIFIED=folder
+	@$(DEV)/bin/python -m model_export export-tflite --recipe $(RECIPE) --data $(DATA) $(addprefix --weights ,$(WEIGHTS)) $(if $(VERIFIED),--verified $(VERIFIED))
 
 flash: $(RUN_READY) ## Make listeners of all phones on the cables: FLEET=file APKS=folder (docs/fleet.md)
 	@$(RUN)/bin/python -m deploy flash $(FLEET) --apks $(APKS)

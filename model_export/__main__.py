@@ -198,8 +198,10 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=Path,
+        action="append",
+        default=[],
         metavar="FILE",
-        help="ImageNet weights, folded (.npz; without it Keras downloads them), or YAMNet's .tflite",
+        help="ImageNet weights, folded (.npz; without them Keras downloads them), or YAMNet's .tflite; twice: both",
     )
     parser.add_argument(
         "--minutes", type=float, default=0.0, metavar="M", help="training ends by then; 0: all mixtures (%(default)g)"
@@ -226,7 +228,7 @@ def export_command(options: argparse.Namespace) -> int:
     work = _work(options)
     if not (work.folder / "trained.npz").is_file():
         raise DataError(f"{work.folder}: nothing was trained there; run `python -m model_export train` with this data")
-    model = pipeline.train(work, weights=None, minutes=None, processes=0)
+    model = pipeline.train(work, weights=[], minutes=None, processes=0)
     print(pipeline.export(work, model, _rules(work, options)))
     return 0
 
@@ -427,8 +429,9 @@ def _recipe(options: argparse.Namespace, recipe: "Recipe") -> "Recipe":
 def _train(work: "pipeline.Work", options: argparse.Namespace) -> object:
     from model_export import pipeline
 
-    if options.weights is not None and not options.weights.is_file():
-        raise ConfigError(f"{options.weights}: there is no such file of weights; leave --weights out to download them")
+    for path in options.weights:
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file of weights; leave ImageNet's out to download them")
     minutes = options.minutes if options.minutes > 0 else None
     return pipeline.train(work, weights=options.weights, minutes=minutes, processes=options.processes)
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from agent.manifest import Manifest
 from model_export.operating import words_of
-from model_export.recipe import MOBILENET, MOBILENET_V1
+from model_export.recipe import MOBILENET, MOBILENET_V1, PAIR
 from model_export.summary import table
 
 LICENCE = "CC-BY-NC-4.0"
 
 _BEGAN = {
     MOBILENET: "MobileNetV2 trained on ImageNet (Apache-2.0)",
-    MOBILENET_V1: "the first thirteen layers of YAMNet, which was trained on AudioSet (Apache-2.0)",
+    MOBILENET_V1: "the first layers of YAMNet, which was trained on AudioSet (Apache-2.0)",
 }
 
 LICENCE_NOTICE = """\
@@ -83,7 +83,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     Args:
         manifest: of the model.
         n_bytes: size of the model file.
-        facts: `licences` (data set -> [licences, clips]), `saws`, `synthetic`, `minutes`.
+        facts: `licences` (data set -> [licences, clips]), `saws`, `synthetic`, `minutes`, `began` (whose weights).
     """
     metrics: Any = manifest.metrics
     evaluation = metrics.get("evaluation")
@@ -97,7 +97,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     return _TEMPLATE.format(
         name=manifest.name,
         network=_network(manifest.recipe["network"]),
-        began=_BEGAN.get(manifest.recipe["network"].get("kind", MOBILENET), "random numbers"),
+        began=" and ".join(_BEGAN[one] for one in facts["began"]) or "random numbers",
         n_frames=manifest.features.n_frames,
         n_mels=manifest.features.n_mels,
         kilobytes=n_bytes / 1_000,
@@ -143,4 +143,6 @@ def _network(network: dict[str, Any]) -> str:
         return f"MobileNetV2 (alpha {network['alpha']:g})"
     if network["kind"] == MOBILENET_V1:
         return f"MobileNet (alpha {network['alpha']:g}) without its last block"
+    if network["kind"] == PAIR:
+        return f"the first layers of MobileNet and of MobileNetV2 (alpha {network['alpha']:g}) side by side"
     return "small convolutional network"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from agent.manifest import Manifest, load_model
 from model_export import card, datasets, heard, operating, shards, split, store, tracks
 from model_export.errors import DataError, ExportError
 from model_export.mixing import Mixer, features_of
-from model_export.recipe import Recipe
+from model_export.recipe import BEGUN, Recipe
 from model_export.store import Sound, Store
 from model_export.verified import Verified, read_verified
 
@@ -111,7 +111,7 @@ def report_skipped(work: Work) -> None:
         log.info("%d judged alerts teach too", len(work.verified))
 
 
-def train(work: Work, *, weights: Path | None, minutes: float | None, processes: int) -> "KerasModel":
+def train(work: Work, *, weights: Sequence[Path], minutes: float | None, processes: int) -> "KerasModel":
     """Return the trained network; goes on where an interrupted training stopped."""
     from model_export import training
 
@@ -126,6 +126,12 @@ def train(work: Work, *, weights: Path | None, minutes: float | None, processes:
         processes=processes,
         verified=work.verified,
     )
+
+
+def began(work: Work) -> tuple[str, ...]:
+    """Return whose weights the training began with."""
+    path = work.folder / BEGUN
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()
 
 
 def trained_minutes(work: Work) -> float | None:
@@ -311,6 +317,7 @@ def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
         "saws": len({sound.group for sound in train_sounds if sound.target == "chainsaw"}),
         "synthetic": work.recipe.synth.get("saw", 0),
         "minutes": minutes,
+        "began": began(work),
     }
     text = card.write_card(manifest, len(content), facts)
     out.parent.mkdir(parents=True, exist_ok=True)

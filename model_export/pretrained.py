@@ -4,6 +4,7 @@ Either file holds convolutions with their batch norms folded in. The first kerne
 `agent.features` has it; all others are taken as they are.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 from agent.errors import ConfigError
 from agent.features import Float32
-from model_export.network import KerasModel, batch_norms, convolutions
-from model_export.recipe import MOBILENET, MOBILENET_V1, NetworkConfig
+from model_export.network import BRANCHES, KerasModel, batch_norms, branch, convolutions
+from model_export.recipe import MOBILENET, MOBILENET_V1, PAIR, NetworkConfig
+
+log = logging.getLogger(__name__)
 
 FEATURE_SCALE = 0.25
 """Folded into MobileNetV2's first kernel: log-mel of about ±8 onto the ±2 for which the kernels were made."""
@@ -25,7 +28,9 @@ YAMNET_SCALE, YAMNET_MEAN = 0.5, -2.5
 music at the usual levels."""
 
 _LAYER = re.compile(r"/layer(\d+)/(conv|depthwise_conv|pointwise_conv)/")
-_FOR = {MOBILENET: "MobileNetV2 with alpha 1.0", MOBILENET_V1: "YAMNet"}
+_FOR = {MOBILENET: (MOBILENET,), MOBILENET_V1: (MOBILENET_V1,), PAIR: (MOBILENET_V1, MOBILENET)}
+"""What each kind of network begins as, branch by branch."""
+_CALLED = {MOBILENET: "MobileNetV2 with alpha 1.0", MOBILENET_V1: "YAMNet"}
 
 Layers = Sequence[tuple[Float32, Float32]]
 """(kernel, bias) of each convolution in order, in Keras' order of axes."""
@@ -36,30 +41,73 @@ def starts_from_weights(network: NetworkConfig) -> bool:
     return network.kind in _FOR and network.alpha == 1.0
 
 
-def load(model: KerasModel, network: NetworkConfig, weights: Path | None) -> None:
-    """Give a network the weights that it begins with.
+def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> tuple[str, ...]:
+    """Give a network the weights that it begins with, and return whose they are.
+
+    A pair goes without YAMNet's where they were not given: it says so, and learns less.
 
     Args:
         model: as `network.build` made it.
         network: its description.
-        weights: folded ImageNet weights (.npz) or YAMNet's .tflite; None: Keras' own download of the former.
+        weights: folded ImageNet weights (.npz), YAMNet's .tflite, or for a pair both; without the former, Keras' own
+            download.
 
     Raises:
-        ConfigError: the file is not what is expected, or none was given and none can be had.
+        ConfigError: a file is not what is expected, or there are two for one; or none was given and none can be had.
     """
-    if network.kind == MOBILENET_V1:
-        layers = _with_first(_yamnet(weights), lambda kernel: kernel * YAMNET_SCALE, YAMNET_MEAN)
-    else:
-        layers = _folded(weights) if weights else _downloaded(network)
-        # the three colours of a grey picture are equal: one channel with their sum is the same function
-        layers = _with_first(layers, lambda kernel: kernel.sum(axis=2, keepdims=True) * FEATURE_SCALE, 0.0)
-    _assign(model, layers, f"{weights}: ", _FOR[network.kind])
+    sources = _FOR[network.kind]
+    files = _sorted_out(weights, sources)
+    branches = [model] if len(sources) == 1 else [branch(model, name) for name in BRANCHES]
+    begun: list[str] = []
+    for source, part in zip(sources, branches, strict=True):
+        path = files.get(source)
+        if path is None and source == MOBILENET_V1 and len(sources) > 1:
+            log.warning(
+                "YAMNet's weights were not given: its half of the network starts from random numbers and will find "
+                "fewer saws; get them by `python -m model_export data get yamnet` and add the file to --weights"
+            )
+            continue
+        if source == MOBILENET_V1:
+            layers = _with_first(_yamnet(path), lambda kernel: kernel * YAMNET_SCALE, YAMNET_MEAN)
+        else:
+            layers = _on_log_mel(_folded(path) if path else _downloaded(network), part)
+        _assign(part, layers, f"{path}: ", _CALLED[source])
+        begun.append(source)
+    return tuple(begun)
+
+
+def _sorted_out(weights: Sequence[Path], sources: Sequence[str]) -> dict[str, Path]:
+    """Return the file of each source: one alone is whose it must be, several are told apart by their suffix."""
+    if len(sources) == 1 and len(weights) == 1:
+        return {sources[0]: weights[0]}
+    files: dict[str, Path] = {}
+    for path in weights:
+        source = MOBILENET_V1 if path.suffix == ".tflite" else MOBILENET
+        if source in files:
+            raise ConfigError(f"{path}: is a second file of weights of {_CALLED[source]}, beside {files[source]}")
+        files[source] = path
+        if source not in sources:
+            log.info("%s: is not needed: this network does not begin as %s", path, _CALLED[source])
+    return files
 
 
 def _with_first(layers: Layers, adapt: Callable[[Float32], Float32], mean: float) -> Layers:
     """Return the layers with the first one's kernel adapted; `mean` was in its input and is not any more."""
     (kernel, bias), *rest = layers
     return [(adapt(kernel), bias + mean * kernel.sum(axis=(0, 1, 2))), *rest]
+
+
+def _on_log_mel(layers: Layers, model: KerasModel) -> Layers:
+    """Return ImageNet's layers for pictures of one colour, whose frames may be taken two by two."""
+    frames = int(convolutions(model)[0].kernel.shape[0]) // layers[0][0].shape[0]
+
+    def adapt(kernel: Float32) -> Float32:
+        # the three colours of a grey picture are equal: one channel with their sum is the same function, and so is a
+        # kernel over twice as many frames that sees the mean of each two
+        grey = np.repeat(kernel.sum(axis=2, keepdims=True), frames, axis=0)
+        return np.asarray(grey * (FEATURE_SCALE / frames), np.float32)
+
+    return _with_first(layers, adapt, 0.0)
 
 
 def _assign(model: KerasModel, layers: Layers, where: str, expected: str) -> None:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.features import Float32
 from model_export import network, pretrained
-from model_export.recipe import MOBILENET, MOBILENET_V1, Recipe, TrainConfig
+from model_export.recipe import BEGUN, MOBILENET, MOBILENET_V1, PAIR, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
 from model_export.verified import Verified
 
@@ -56,7 +56,7 @@ def train(
     job: MixJob,
     folder: Path,
     *,
-    weights: Path | None,
+    weights: Sequence[Path],
     minutes: float | None,
     processes: int = 1,
     verified: Verified | None = None,
@@ -68,7 +68,7 @@ def train(
         recipe: what to train.
         job: where its mixtures come from.
         folder: checkpoints, the history and the result.
-        weights: what the network begins with (`pretrained.load`), or None for Keras' own download.
+        weights: what the network begins with (`pretrained.load`).
         minutes: the schedule ends by then, or None for all mixtures of the recipe.
         processes: how many make mixtures.
         verified: alerts that people judged, shown beside the mixtures.
@@ -79,28 +79,28 @@ def train(
     keras.utils.set_random_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     exported = network.build(recipe.network, recipe.features, len(recipe.labels))
-    model = network.with_kinds(exported, len(job.kinds))
+    model = network.for_training(exported, len(job.kinds))
     result = folder / "trained.npz"
     if result.is_file():
         _load(result, exported.variables)
         return exported
     optimizer = _compile(model, recipe)
     checkpoint = folder / "checkpoint.npz"
-    progress = Progress(budget_s=minutes * 60 if minutes else math.inf)
-    if checkpoint.is_file():
-        optimizer.build(model.trainable_variables)
-        progress = _load(checkpoint, [*model.variables, *optimizer.variables])
-        log.info("going on at shard %d after %.1f minutes", progress.shard, progress.elapsed_s / 60)
-    else:
+    progress = _kept(checkpoint, model, optimizer) or Progress(budget_s=minutes * 60 if minutes else math.inf)
+    if progress.step == 0:
         _begin(model, recipe, job, weights)
         optimizer.build(model.trainable_variables)
     config = recipe.training
-    n_shards = max(1, round(config.mixtures / config.shard))
-    n_steps = config.looks * n_shards * config.shard // config.batch
+    # who has so many minutes gets one schedule that fills them
+    cycles = config.cycles if math.isinf(progress.budget_s) else 1
+    n_shards, n_steps = _size(config)
     bar = tqdm(total=n_steps, initial=progress.step, desc="training", unit="step", mininterval=5)
     started = now() - progress.elapsed_s
     step = progress.step
     for number, path in shards(job, range(progress.shard, n_shards), processes):
+        cycle, shards_in = divmod(number, n_shards // cycles)
+        if cycle > 0 and shards_in == 0:
+            optimizer = _next_cycle(model, optimizer, recipe)
         rng = np.random.default_rng([recipe.seed, number])
         shard = with_verified(_looked_at(read_shard(path), job, number, config.looks), verified, config, rng)
         done = step / n_steps
@@ -109,18 +109,16 @@ def train(
             done = max(step / n_steps, (now() - started) / progress.budget_s)
             if done >= 1:
                 break
-            optimizer.learning_rate.assign(rate(step, done, config))
+            optimizer.learning_rate.assign(rate(step, done, config, cycles))
             losses.append(float(model.train_on_batch(windows, targets)))
             step += 1
             bar.update(1)
-        elapsed_s = now() - started
-        mean_loss = float(np.mean(losses)) if losses else math.nan
-        bar.set_postfix(loss=f"{mean_loss:.4f}", minutes=f"{elapsed_s / 60:.1f}", done=f"{100 * done:.0f}%")
-        _note(folder / "history.csv", number, step, mean_loss, rate(step, min(done, 1), config), elapsed_s)
-        progress = Progress(shard=number + 1, step=step, elapsed_s=elapsed_s, budget_s=progress.budget_s)
+        progress = replace(progress, shard=number + 1, step=step, elapsed_s=now() - started)
+        loss = float(np.mean(losses)) if losses else math.nan
+        bar.set_postfix(loss=f"{loss:.4f}", minutes=f"{progress.elapsed_s / 60:.1f}", done=f"{100 * done:.0f}%")
+        _note(folder / "history.csv", progress, loss, rate(step, min(done, 1), config, cycles))
         _save(checkpoint, [*model.variables, *optimizer.variables], progress)
-        last_looked_at = number - _NEXT_LOOK * (config.looks - 1)
-        (path.parent / path.name.replace(f"{number:05d}", f"{last_looked_at:05d}")).unlink(missing_ok=True)
+        _forget(path, number, config.looks)
         if done >= 1:
             break
     bar.close()
@@ -130,10 +128,26 @@ def train(
     return exported
 
 
-def rate(step: int, done: float, config: TrainConfig) -> float:
-    """Return the learning rate of a step: a straight warm-up, then a cosine over the share done."""
-    warm = min(1.0, (step + 1) / max(1, config.warm_up))
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+def _forget(path: Path, number: int, looks: int) -> None:
+    """Remove the shard that has now been looked at for the last time."""
+    last_looked_at = number - _NEXT_LOOK * (looks - 1)
+    (path.parent / path.name.replace(f"{number:05d}", f"{last_looked_at:05d}")).unlink(missing_ok=True)
+
+
+def rate(step: int, done: float, config: TrainConfig, cycles: int = 1) -> float:
+    """Return the learning rate of a step: a straight warm-up, then a cosine over the share done; in each cycle anew.
+
+    Args:
+        step: steps done, from the very first.
+        done: share of the whole training that is done, 0 to 1.
+        config: of it.
+        cycles: how many schedules the whole training is.
+    """
+    cycle = min(int(done * cycles), cycles - 1)
+    steps_in = step - round(step * cycle / (done * cycles)) if cycle > 0 else step
+    warm = min(1.0, (steps_in + 1) / max(1, config.warm_up))
+    highest = config.learning_rate * (config.again if cycle > 0 else 1.0)
+    return highest * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done * cycles - cycle, 1.0))))
 
 
 def _compile(model: network.KerasModel, recipe: Recipe) -> Optimizer:
@@ -151,15 +165,36 @@ def _compile(model: network.KerasModel, recipe: Recipe) -> Optimizer:
     return optimizer
 
 
+def _size(config: TrainConfig) -> tuple[int, int]:
+    """Return how many shards and steps a whole training has."""
+    n_shards = max(1, round(config.mixtures / config.shard)) * config.cycles
+    return n_shards, config.looks * n_shards * config.shard // config.batch
+
+
+def _next_cycle(model: network.KerasModel, optimizer: Optimizer, recipe: Recipe) -> Optimizer:
+    """Begin a cycle where the one before ended, with its averaged weights, and return a fresh optimizer."""
+    optimizer.finalize_variable_values(model.trainable_variables)
+    fresh = _compile(model, recipe)
+    fresh.build(model.trainable_variables)
+    return fresh
+
+
 def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: float = 0.0) -> Tensor:
     """Return the mean binary cross-entropy of the labels, each by its own weight, plus that of the kinds, summed.
 
     Args:
         targets: shape (n, 2 x n_labels + n_kinds): the labels, their weights, and which kinds are there, where known.
-        logits: shape (n, n_labels + n_kinds).
+        logits: shape (n, n_labels + n_kinds), or so many times as many as there are networks in the model.
         n_labels: how many of them are labels.
         kinds_weight: of the second head.
     """
+    n_answers = n_labels + (targets.shape[-1] - 2 * n_labels if kinds_weight > 0 else 0)
+    networks = [logits[:, start : start + n_answers] for start in range(0, logits.shape[-1], n_answers)]
+    losses = [_loss_of(one, targets, n_labels, kinds_weight) for one in networks]
+    return sum(losses[1:], losses[0]) / len(losses)
+
+
+def _loss_of(logits: Tensor, targets: Tensor, n_labels: int, kinds_weight: float) -> Tensor:
     labels, weights, kinds = targets[:, :n_labels], targets[:, n_labels : 2 * n_labels], targets[:, 2 * n_labels :]
     entropy = keras.ops.softplus(logits[:, :n_labels]) - labels * logits[:, :n_labels]
     loss = keras.ops.mean(entropy * weights, axis=-1)
@@ -170,14 +205,25 @@ def weighted_loss(targets: Tensor, logits: Tensor, n_labels: int, kinds_weight: 
     return loss
 
 
-def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Path | None) -> None:
-    """Give the network its first weights."""
+def _kept(checkpoint: Path, model: network.KerasModel, optimizer: Optimizer) -> Progress | None:
+    """Put model and optimizer where an interrupted training left them; None where there was none."""
+    if not checkpoint.is_file():
+        return None
+    optimizer.build(model.trainable_variables)
+    progress = _load(checkpoint, [*model.variables, *optimizer.variables])
+    log.info("going on at shard %d after %.1f minutes", progress.shard, progress.elapsed_s / 60)
+    return progress
+
+
+def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Sequence[Path]) -> None:
+    """Give the network its first weights, and note whose they are."""
     if pretrained.starts_from_weights(recipe.network):
-        pretrained.load(model, recipe.network, weights)
+        begun = pretrained.load(model, recipe.network, weights)
+        (job.folder.parent / BEGUN).write_text(json.dumps(begun), encoding="utf-8")
         job.folder.mkdir(parents=True, exist_ok=True)
         first = read_shard(make_shard(job, 0)).windows[:256]
         network.start_from(model, first[..., None])
-    elif recipe.network.kind in (MOBILENET, MOBILENET_V1):
+    elif recipe.network.kind in (MOBILENET, MOBILENET_V1, PAIR):
         log.warning("alpha %g has no weights here: training starts from random ones", recipe.network.alpha)
 
 
@@ -286,10 +332,12 @@ def _load(path: Path, variables: Sequence[Any]) -> Progress:
         return Progress(**json.loads(bytes(file["state"])))
 
 
-def _note(path: Path, shard: int, step: int, loss: float, learning_rate: float, elapsed_s: float) -> None:
+def _note(path: Path, progress: Progress, loss: float, learning_rate: float) -> None:
     is_new = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if is_new:
             writer.writerow(["shard", "step", "loss", "learning_rate", "elapsed_s"])
-        writer.writerow([shard, step, f"{loss:.5f}", f"{learning_rate:.3e}", f"{elapsed_s:.1f}"])
+        writer.writerow(
+            [progress.shard - 1, progress.step, f"{loss:.5f}", f"{learning_rate:.3e}", f"{progress.elapsed_s:.1f}"]
+        )

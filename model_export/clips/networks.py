@@ -4,6 +4,7 @@ All take one channel, as the agent has it: for a picture of three equal colours,
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,13 @@ def _body(recipe: ClipRecipe, layer: Any) -> Any:  # noqa: ANN401
     return layer
 
 
-def begin(net: Net, recipe: ClipRecipe, weights: Path | None, pictures: Float32) -> str:
+def begin(net: Net, recipe: ClipRecipe, weights: Sequence[Path], pictures: Float32) -> str:
     """Give the body its weights and return where they are from.
 
     Args:
         net: as built.
         recipe: of it.
-        weights: folded ImageNet weights of MobileNetV2, or None for Keras' own download.
+        weights: folded ImageNet weights of MobileNetV2, or nothing for Keras' own download.
         pictures: some that teach, shape (n, n_frames, n_columns).
 
     Raises:

@@ -129,7 +129,7 @@ def start_afresh(run: Run) -> None:
     run.folder.mkdir(parents=True)
 
 
-def train(run: Run, weights: Path | None) -> None:
+def train(run: Run, weights: Sequence[Path]) -> None:
     """Train all parts and the model of all recordings; what was trained before is kept."""
     wanted = [part for part in run.parts if not _scores_path(run, part.name).is_file()]
     if not wanted and _final_path(run).is_file():
@@ -239,7 +239,7 @@ def _row(interval: Any) -> dict[str, float]:  # noqa: ANN401  # an Interval
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _new(run: Run, weights: Path | None) -> Net:
+def _new(run: Run, weights: Sequence[Path]) -> Net:
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.recipe.seed)
     net = networks.build(run.recipe)
@@ -248,7 +248,7 @@ def _new(run: Run, weights: Path | None) -> Net:
     return net
 
 
-def _features(run: Run, weights: Path | None) -> tuple[Float32 | None, str]:
+def _features(run: Run, weights: Sequence[Path]) -> tuple[Float32 | None, str]:
     """Return what the frozen body makes of all windows, (n_windows, n_features), computed once; None if it learns."""
     recipe = run.recipe
     if not recipe.network.frozen:

@@ -1,5 +1,6 @@
 """What networks begin with: is it the function that the file holds?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.features import FeatureConfig
-from model_export.recipe import MOBILENET_V1, NetworkConfig
+from model_export.recipe import MOBILENET, MOBILENET_V1, PAIR, NetworkConfig
 
 PATCH = FeatureConfig(
     version=1,
@@ -21,6 +22,7 @@ PATCH = FeatureConfig(
     n_frames=96,
 )
 YAMNET = NetworkConfig(kind=MOBILENET_V1, dropout=0.0)
+BOTH = NetworkConfig(kind=PAIR, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_a_network_from_yamnets_weights_computes_what_yamnet_computes(
     monkeypatch.setattr(pretrained, "YAMNET_MEAN", mean)
     log_mel, *expected = _inside(yamnet)
     model = network.build(YAMNET, PATCH, 3)
-    pretrained.load(model, YAMNET, yamnet)
+    pretrained.load(model, YAMNET, [yamnet])
     norms = network.batch_norms(model)
     ours = keras.Model(model.input, [norms[0].output, norms[-1].output])
     # as agent.features has it: of power, and the mean taken away
@@ -80,7 +82,7 @@ def test_without_a_file_it_says_which_one_is_wanted() -> None:
     from model_export import network, pretrained
 
     with pytest.raises(ConfigError, match=r"begins with YAMNet's weights.*--weights FILE"):
-        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, None)
+        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, [])
 
 
 def test_another_tflite_file_is_refused_by_name() -> None:
@@ -88,6 +90,56 @@ def test_another_tflite_file_is_refused_by_name() -> None:
 
     shipped = Path(__file__).parents[2] / "agent" / "models" / "default.tflite"
     with pytest.raises(ConfigError, match=r"default\.tflite: .* expected YAMNet"):
-        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, shipped)
+        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, [shipped])
     with pytest.raises(ConfigError, match=r"test_pretrained\.py: is no TFLite file"):
-        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, Path(__file__))
+        pretrained.load(network.build(YAMNET, PATCH, 3), YAMNET, [Path(__file__)])
+
+
+def test_a_pair_begins_as_both_each_as_if_it_were_alone(yamnet: Path, weights_file: Path) -> None:
+    """The oracles are the networks alone, and for MobileNetV2 the mean of two frames taken beforehand."""
+    import keras
+
+    from model_export import network, pretrained
+
+    sound = replace(PATCH, n_frames=190)
+    pair = network.build(BOTH, sound, 3)
+    assert pretrained.load(pair, BOTH, [weights_file, yamnet]) == (MOBILENET_V1, MOBILENET)
+    frames = np.random.default_rng(2).standard_normal((3, 190, 64, 1)).astype(np.float32)
+
+    alone = network.build(YAMNET, sound, 3)
+    pretrained.load(alone, YAMNET, [yamnet])
+    twelfth = keras.Model(alone.input, keras.layers.ReLU()(network.batch_norms(alone)[-3].output))
+    wanted = keras.ops.convert_to_numpy(twelfth(frames)).mean(axis=(1, 2))
+    np.testing.assert_allclose(network.branch(pair, "audio")(frames), wanted, rtol=1e-3, atol=1e-4)
+
+    picture = network.build(NetworkConfig(dropout=0.0), FeatureConfig(n_frames=95), 3)
+    pretrained.load(picture, NetworkConfig(), [weights_file])
+    # up to the first stride: behind it Keras pads by what it was built for
+    ends = [keras.Model(one.input, one.get_layer("block_1_expand_relu").output) for one in (pair, picture)]
+    found, wanted = ends[0](frames), ends[1](frames.reshape(3, 95, 2, 64, 1).mean(axis=2))
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    assert np.std(wanted) > 0.01
+    layers = [network.convolutions(one) for one in (network.branch(pair, "picture"), picture)]
+    for ours, alone in list(zip(*layers, strict=False))[1:]:
+        np.testing.assert_array_equal(ours.kernel, alone.kernel)
+
+
+def test_a_second_file_for_one_network_is_named_and_one_for_another_is_left(yamnet: Path, weights_file: Path) -> None:
+    from model_export import network, pretrained
+
+    pair = network.build(BOTH, PATCH, 3)
+    with pytest.raises(ConfigError, match=r"yamnet\.tflite: is a second file of weights of YAMNet"):
+        pretrained.load(pair, BOTH, [weights_file, yamnet, yamnet])
+    plain = NetworkConfig()
+    assert pretrained.load(network.build(plain, PATCH, 3), plain, [yamnet, weights_file]) == (MOBILENET,)
+
+
+def test_a_pair_without_yamnets_file_says_so_and_goes_on(weights_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from model_export import network, pretrained
+
+    pair = network.build(BOTH, PATCH, 3)
+    before = network.branch(pair, "audio").get_weights()
+    assert pretrained.load(pair, BOTH, [weights_file]) == (MOBILENET,)
+    assert "data get yamnet" in caplog.text
+    for one, other in zip(before, network.branch(pair, "audio").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -30,6 +30,37 @@ def test_the_rate_warms_up_and_falls_to_a_hundredth() -> None:
     assert rate(1_000, 1.0, config) == pytest.approx(0.01)
 
 
+def test_a_second_cycle_begins_anew_and_lower() -> None:
+    from model_export.training import rate
+
+    config = TrainConfig(learning_rate=1.0, warm_up=10, cycles=2, again=0.5)
+    assert rate(499, 0.499, config, 2) == pytest.approx(0.01, abs=1e-3)
+    assert rate(500, 0.5, config, 2) == pytest.approx(0.05)
+    assert rate(510, 0.51, config, 2) == pytest.approx(0.5, rel=0.01)
+    assert rate(750, 0.75, config, 2) == pytest.approx(0.2525)
+    assert rate(1_000, 1.0, config, 2) == pytest.approx(0.005)
+
+
+def test_a_second_cycle_goes_on_from_the_averaged_weights(document: dict[str, object]) -> None:
+    import keras
+
+    from model_export import training
+    from model_export.recipe import parse_recipe
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    recipe = parse_recipe(document)
+    optimizer = training._compile(model, recipe)
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        model.train_on_batch(rng.normal(0, 1, (8, 4)), np.ones((8, 6)))
+    (averaged,) = [one for one in optimizer.variables if "average" in one.path and one.shape == (4, 3)]
+    kept = np.array(averaged)
+    assert not np.allclose(kept, model.layers[0].kernel)
+    fresh = training._next_cycle(model, optimizer, recipe)
+    np.testing.assert_array_equal(model.layers[0].kernel, kept)
+    assert int(fresh.iterations) == 0
+
+
 def test_the_loss_is_the_textbook_one_and_knows_weights() -> None:
     import keras
 
@@ -69,7 +100,7 @@ def test_pretrained_weights_start_as_the_same_function(weights_file: Path) -> No
     rng = np.random.default_rng(2)
     windows = np.stack([features_of(synth.forest(3.0, rng), features) for _ in range(16)])[..., None]
     model = network.build(NetworkConfig(dropout=0.0), features, 3)
-    pretrained.load(model, NetworkConfig(), weights_file)
+    pretrained.load(model, NetworkConfig(), [weights_file])
     before = keras.ops.convert_to_numpy(model(windows, training=False))
     network.start_from(model, windows)
     for training in (False, True):
@@ -94,6 +125,7 @@ def test_a_tiny_model_goes_all_the_way(
     monkeypatch.setattr(pipeline, "_REPRESENTATIVE", 40)
     monkeypatch.setattr(pipeline, "_PARITY", 30)
     recipe = tmp_path / "recipe.yaml"
+    document["training"] = {**document["training"], "mixtures": 256, "cycles": 2}  # type: ignore[dict-item]
     recipe.write_text(yaml.safe_dump(document))
     judged = write_set(tmp_path / "judged", [("chainsaw", "ipe-07-20261120"), ("other", "ipe-08-20261120")])
     common = ["--data", str(data), "--recipe", str(recipe), "--cache", str(tmp_path / "cache")]
@@ -102,9 +134,9 @@ def test_a_tiny_model_goes_all_the_way(
     # stopped after the second shard...
     real_note = training._note
 
-    def stop_after_two(path: Path, shard: int, *rest: float) -> None:
-        real_note(path, shard, *rest)  # type: ignore[arg-type]  # the same arguments
-        if shard == 2:
+    def stop_after_two(path: Path, progress: training.Progress, loss: float, learning_rate: float) -> None:
+        real_note(path, progress, loss, learning_rate)
+        if progress.shard == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_note", stop_after_two)
