@@ -118,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(crossval)
     _report_options(crossval)
     crossval.add_argument("--folds", type=_numbers, metavar="N,N", help="these alone, two at least; all by default")
+    crossval.add_argument(
+        "--margins", action="store_true", help="what thresholds chosen on these very tracks would find, too"
+    )
     crossval.add_argument("--rules", type=Path, metavar="FILE", help="write the operating point of all folds here")
     release = _add(
         commands, "release-check", "is a recipe worse than the shipped one? exit 1 if it is", release_command
@@ -325,6 +328,8 @@ def crossval_command(options: argparse.Namespace) -> int:
     _write_report(
         found.evaluation, {fold.number: fold.tracks for fold in found.folds}, options, options.cache / "peers"
     )
+    if options.margins:
+        print(crossval.margins_text(found, recipe))
     if options.rules:
         digest = datasets.digest_of(datasets.read_clips(options.data))
         options.rules.write_text(crossval.rules_text(found.rules, recipe, digest), encoding="utf-8")

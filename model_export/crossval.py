@@ -20,7 +20,7 @@ from agent.errors import FieldError
 from agent.fields import Fields
 from agent.gate import GateConfig
 from agent.manifest import load_model, manifest_path
-from model_export import evaluation, pipeline, tracks
+from model_export import evaluation, margins, pipeline, tracks
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, Judged
 from model_export.operating import SILENT, Answered, Axis, choose
@@ -164,6 +164,20 @@ def _judged(fold: Fold, rules: Mapping[str, LabelRule]) -> Evaluation:
     found = evaluation.evaluate(fold.tracks, ruled, fold=fold.number)
     pipeline.write_whole(kept, found.to_json().encode())
     return found
+
+
+def margins_text(found: CrossValidated, recipe: Recipe) -> str:
+    """Return what thresholds chosen on the folds' own tracks would find, for each label that opens by its mean."""
+    folds = [
+        margins.Heard(number=one.number, truths=evaluation.read_truths(one.tracks), scores=dict(one.scores))
+        for one in found.folds
+    ]
+    manifest, _ = load_model(found.folds[0].candidate)
+    axis = Axis.of(manifest)
+    texts: list[str] = []
+    for label, of in recipe.decision.steady_of.items():
+        texts.append(margins.table(label, *margins.margins(label, folds, of, axis)))
+    return "\n\n".join(texts)
 
 
 def rules_text(rules: Mapping[str, LabelRule], recipe: Recipe, data_digest: str) -> str:
