@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_export.operating import Axis, peaks, steady_logits
+from model_export.summary import loudness
 from model_export.tracks import TrueEvent, Truth
 
 Float64 = NDArray[np.float64]
@@ -68,6 +69,7 @@ def margins(label: str, folds: Sequence[Heard], of: int, axis: Axis) -> tuple[li
             elif truth.role == label:
                 found.setdefault(truth.level, []).extend(_best(means, event, axis) for event in truth.events)
     quiet.sort(key=lambda one: -one.logit)
+    found = dict(sorted(found.items(), key=lambda item: loudness(item[0])))
     rows: list[Margin] = []
     for n_false, moment in enumerate(quiet[: MOST_FALSE + 1]):
         recall = {level: float(np.mean(np.array(best) > moment.logit)) for level, best in found.items()}

@@ -85,9 +85,9 @@ def _normed(layer: Tensor) -> Tensor:
 
 
 class QuickNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras brings no types
-    """Batch normalisation that trains in one operation where TensorFlow is the backend: Keras' own takes seven.
+    """Batch normalisation that trains in one operation where TensorFlow is the backend: Keras' own takes several.
 
-    A step of MobileNet takes 0.58 s with it and 1.0 s without.
+    They were nearly half of a step (docs/decisions.md).
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
@@ -158,7 +158,7 @@ def _views(model: KerasModel) -> list[Tensor]:
 
 
 _MOST_TAPS: Final = 25
-"""XNNPACK has kernels for depthwise convolutions up to so many taps; larger ones take a hundred times longer."""
+"""XNNPACK has kernels for depthwise convolutions up to so many taps; a larger one took as long as a whole network."""
 
 
 class MapMean(keras.layers.Layer):  # type: ignore[misc]  # Keras brings no types

@@ -4,7 +4,7 @@ No recording of a saw is spared for this: thresholds follow from sound that hold
 threshold is taken that raises no more than is borne on what was heard, and that is expected to raise no more in the
 hours to come. The second is read from the tail of the highest scores, one per half minute: the excess over a high
 level has one form for most distributions (Pickands 1975), so that a few minutes say what a few hours would. Where a
-label may open by its steady mean as well as by k of n, either way is given half of what is borne.
+label may open by its steady mean as well as by k of n, either way is given its share of what is borne.
 """
 
 import logging
@@ -133,14 +133,14 @@ def false_alerts(answered: Answered, label: str, rule: LabelRule, axis: Axis) ->
 def _choose(label: str, answered: Sequence[Answered], decision: DecisionConfig, axis: Axis) -> LabelRule:
     hits, of = decision.of[label]
     steady_of = decision.steady_of.get(label)
-    ways = 1 if steady_of is None else 2
+    quick = 1.0 if steady_of is None else decision.quick_share.get(label, 0.5)
     judging = [one for one in answered if label in one.wrong]
 
-    def expected(statistic: Callable[[Int8], Float64], lowest: float) -> float:
-        """Return the score at which every role is expected to raise as often as is borne."""
+    def expected(statistic: Callable[[Int8], Float64], lowest: float, share: float) -> float:
+        """Return the score at which every role is expected to raise as often as is borne of this way."""
         rates = decision.borne.items()
         return max(
-            lowest, *(_expected_quiet(label, judging, role, rate / ways, axis, statistic) for role, rate in rates)
+            lowest, *(_expected_quiet(label, judging, role, rate * share, axis, statistic) for role, rate in rates)
         )
 
     def rule(threshold: float, steady: float) -> LabelRule:
@@ -148,9 +148,9 @@ def _choose(label: str, answered: Sequence[Answered], decision: DecisionConfig, 
             return rule_at(threshold, hits, of)
         return rule_at(threshold, hits, of, steady=min(steady, HIGHEST), steady_of=steady_of)
 
-    low, steady_low = expected(lambda outputs: hit_logits(outputs, hits, of, axis), LOWEST), LOWEST_STEADY
+    low, steady_low = expected(lambda outputs: hit_logits(outputs, hits, of, axis), LOWEST, quick), LOWEST_STEADY
     if steady_of is not None:
-        steady_low = expected(lambda outputs: steady_logits(outputs, steady_of, axis), LOWEST_STEADY)
+        steady_low = expected(lambda outputs: steady_logits(outputs, steady_of, axis), LOWEST_STEADY, 1.0 - quick)
     for score in axis.scores:
         threshold = float(score)
         if threshold < low:

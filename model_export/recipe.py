@@ -206,6 +206,9 @@ class DecisionConfig:
     """Label -> hits, and among how many recent windows; a label that is not named is heard and not reported."""
     steady_of: Mapping[str, int] = field(default_factory=dict)
     """Label -> of how many windows the mean may open an event too; a label that is not named opens by hits alone."""
+    quick_share: Mapping[str, float] = field(default_factory=dict)
+    """Label -> how much of what is borne its k of n may take where the mean opens too; half where it is not named. Less
+    leaves more to the mean, which finds more, later."""
     borne: Mapping[str, float] = field(default_factory=lambda: {"forest": 1.0, "confusers": 1.0, "engines": 1.0})
     """False alerts of one label an hour that are borne, by what is heard, as the tail expects them; on forest that was
     heard, none."""
@@ -220,6 +223,7 @@ class DecisionConfig:
                 raise FieldError(f"decision.borne.{role}", f"is not a known key; known: {', '.join(QUIET_ROLES)}")
         of: dict[str, tuple[int, int]] = {}
         steady_of: dict[str, int] = {}
+        quick_share: dict[str, float] = {}
         for label in fields.all_keys():
             if label == "borne":
                 continue
@@ -230,9 +234,11 @@ class DecisionConfig:
             of[label] = (hits, rule.integer("of", hits, 20))
             if rule.has("steady_of"):
                 steady_of[label] = rule.integer("steady_of", 2, 40)
+            if rule.has("quick_share"):
+                quick_share[label] = rule.number("quick_share", 0.001, 0.999)
             rule.done()
         fields.done()
-        return cls(of=of, steady_of=steady_of, borne=rates)
+        return cls(of=of, steady_of=steady_of, quick_share=quick_share, borne=rates)
 
 
 _KEPT: Final = (

@@ -53,10 +53,11 @@ def recall_rows(tracks: Sequence[Judged]) -> list[dict[str, Any]]:
 def levels(tracks: Iterable[Judged]) -> list[tuple[str, str]]:
     """Return (label, level) of all tracks with events that should be found: from loud to faint, far last."""
     found = {(track.role, track.level) for track in tracks if track.role in ALERTED}
-    return sorted(found, key=lambda pair: (ALERTED.index(pair[0]), _loudness(pair[1])))
+    return sorted(found, key=lambda pair: (ALERTED.index(pair[0]), loudness(pair[1])))
 
 
-def _loudness(level: str) -> float:
+def loudness(level: str) -> float:
+    """Return by what levels are sorted: from loud to faint, far last."""
     return math.inf if level == "far" else -float(level.split(maxsplit=1)[0])
 
 
@@ -141,13 +142,13 @@ def worst_false(tracks: Sequence[Judged]) -> list[dict[str, Any]]:
 def worst_missed(tracks: Sequence[Judged]) -> list[dict[str, Any]]:
     """Return the loudest events that were missed, the surest miss first, ten of each label, a recording once."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for track in sorted(tracks, key=lambda track: _loudness(track.level) if track.level else 0):
+    for track in sorted(tracks, key=lambda track: loudness(track.level) if track.level else 0):
         for event in sorted(track.events, key=lambda event: event.best):
             if event.delay_s is None and (track.role, event.recording) not in rows:
                 row = {"fold": track.fold, "track": track.track, "label": track.role, "at_s": event.onset_s}
                 row |= {"score": event.best, "source": event.source, "level": track.level}
                 rows[track.role, event.recording] = row
-    return _ten_of_each(list(rows.values()), lambda row: (_loudness(row["level"]), row["score"]))
+    return _ten_of_each(list(rows.values()), lambda row: (loudness(row["level"]), row["score"]))
 
 
 def _ten_of_each(rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:

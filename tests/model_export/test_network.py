@@ -90,7 +90,7 @@ def test_the_mean_is_a_convolution_on_the_phone_and_the_function_is_the_same(mak
 
 
 def test_a_mean_of_many_places_is_taken_in_two_steps() -> None:
-    """One depthwise kernel of 48 taps takes longer than all the rest of the network: XNNPACK has none so large."""
+    """One depthwise kernel of 48 taps takes as long as all the rest of the network: XNNPACK has none so large."""
     from model_export import export
 
     model = _pair()

@@ -126,6 +126,18 @@ def test_short_sounds_leave_the_steady_threshold_low() -> None:
     assert silent.steady == pytest.approx(LOWEST_STEADY, abs=0.03)
 
 
+def test_a_smaller_share_for_the_quick_way_leaves_more_to_the_mean() -> None:
+    rng = np.random.default_rng(5)
+    confusers: list[float] = []
+    for peak, n_windows in zip(rng.exponential(1.2, 300) - 3, rng.integers(3, 9, 300), strict=True):
+        confusers += [*[float(peak)] * int(n_windows), *[-8.0] * 12]
+    stream = answered(confusers, role="confusers")
+    even = choose([stream], STEADY, AXIS)["chainsaw"]
+    slow = choose([stream], dataclasses.replace(STEADY, quick_share={"chainsaw": 0.02}), AXIS)["chainsaw"]
+    assert slow.threshold > even.threshold
+    assert slow.steady < even.steady
+
+
 @given(
     st.lists(st.integers(-128, 127), min_size=1, max_size=60),
     st.floats(0.1, 0.95),

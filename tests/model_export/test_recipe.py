@@ -105,5 +105,9 @@ def test_a_decision_may_name_a_steady_mean(document: dict[str, Any]) -> None:
     parsed = parse_recipe({**document, "decision": decision})
     assert parsed.decision.steady_of == {"chainsaw": 8}
     assert parsed.digest == parse_recipe(document).digest, "another decision is no other network"
+    quick = parse_recipe(
+        {**document, "decision": {**decision, "chainsaw": {**decision["chainsaw"], "quick_share": 0.1}}}
+    )
+    assert quick.decision.quick_share == {"chainsaw": 0.1}
     with pytest.raises(FieldError, match=r"decision.chainsaw.steady_of: is 1, expected"):
         parse_recipe({**document, "decision": {**decision, "chainsaw": {"hits": 2, "of": 4, "steady_of": 1}}})
