@@ -419,7 +419,10 @@ def _work(options: argparse.Namespace) -> "pipeline.Work":
 
 
 def _recipe(options: argparse.Namespace, recipe: "Recipe") -> "Recipe":
-    """Return the recipe with what the command line changes."""
+    """Return the recipe with what the command line changes; what is wrong there is said before anything is decoded."""
+    for path in getattr(options, "weights", ()):
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file of weights; leave ImageNet's out to download them")
     if options.mixtures is not None:
         if options.mixtures < recipe.training.shard:
             raise ConfigError(f"--mixtures is {options.mixtures}, expected at least a shard of {recipe.training.shard}")
@@ -434,9 +437,6 @@ def _recipe(options: argparse.Namespace, recipe: "Recipe") -> "Recipe":
 def _train(work: "pipeline.Work", options: argparse.Namespace) -> object:
     from model_export import pipeline
 
-    for path in options.weights:
-        if not path.is_file():
-            raise ConfigError(f"{path}: there is no such file of weights; leave ImageNet's out to download them")
     minutes = options.minutes if options.minutes > 0 else None
     return pipeline.train(work, weights=options.weights, minutes=minutes, processes=options.processes)
 

@@ -67,6 +67,18 @@ def test_what_is_no_yaml_or_not_there_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_weights_that_are_not_there_are_named_before_anything_is_decoded(
+    tmp_path: Path, document: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here.npz").touch()
+    weights = ["--weights", str(tmp_path / "here.npz"), "--weights", str(tmp_path / "none.tflite")]
+    places = ["--data", str(tmp_path), "--cache", str(tmp_path / "cache"), "--recipe", str(write(tmp_path, document))]
+    for command in ("train", "export-tflite", "crossval"):
+        assert main([command, *places, *weights]) == 2
+        assert "none.tflite: there is no such file of weights" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
 def test_another_value_is_another_digest(tmp_path: Path, document: Any) -> None:
     first = load_recipe(write(tmp_path, document)).digest
     document["mixing"]["far_share"] = 0.26
