@@ -1,4 +1,4 @@
-"""The network: MobileNet or MobileNetV2 on one channel of log-mel, with a logit for each label.
+"""The network: MobileNet, MobileNetV2 or both on one channel of log-mel, with a logit for each label.
 
 Batch normalisation asks for care twice. Pre-trained weights (`pretrained`) come without statistics, and training from
 them would start as another function: each layer is first given what it sees on real spectrograms. And the moving
@@ -108,7 +108,7 @@ def _of_ours(layer: KerasModel, *, two_frames: bool) -> KerasModel:
     """Return a layer like Keras' own, but quick in training, and in a pair with frames taken two by two."""
     config = layer.get_config()
     if two_frames and layer.name == "Conv1":
-        # the same as a mean of two frames before it; a pooling of its own would cost more than the whole network
+        # the same as a mean of two frames before it, with one operation and one rounding to int8 less
         (height, width), (down, across) = config["kernel_size"], config["strides"]
         config |= {"kernel_size": (2 * height, width), "strides": (2 * down, across)}
     kind = QuickNorm if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
