@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DATA ?= ../shared/data
-WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz) $(firstword $(wildcard var/data/yamnet/1.tflite ../shared/peers/yamnet.tflite))
+WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
 PEERS ?= ../shared/peers
 VERIFIED ?=
 RECIPE ?= model_export/recipes/rainforest.yaml
