@@ -1,7 +1,7 @@
 """The model card: what the model is for, what it was made of, what it does, what it mistakes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.manifest import Manifest
@@ -97,7 +97,7 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     return _TEMPLATE.format(
         name=manifest.name,
         network=_network(manifest.recipe["network"]),
-        began=" and ".join(_BEGAN[one] for one in facts["began"]) or "random numbers",
+        began=_began(facts["began"]),
         n_frames=manifest.features.n_frames,
         n_mels=manifest.features.n_mels,
         kilobytes=n_bytes / 1_000,
@@ -136,6 +136,12 @@ def _confusions(evaluation: dict[str, Any] | None) -> str:
         counts[row["label"], kind] = counts.get((row["label"], kind), 0) + 1
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return "\n".join(f"- {kind}, heard as {label}: {count} of the false alerts" for (label, kind), count in ordered)
+
+
+def _began(sources: Sequence[str] | None) -> str:
+    if sources is None:
+        return "what the training did not note"
+    return " and ".join(_BEGAN[one] for one in sources) or "random numbers"
 
 
 def _network(network: dict[str, Any]) -> str:

@@ -128,10 +128,10 @@ def train(work: Work, *, weights: Sequence[Path], minutes: float | None, process
     )
 
 
-def began(work: Work) -> tuple[str, ...]:
-    """Return whose weights the training began with."""
+def began(work: Work) -> tuple[str, ...] | None:
+    """Return whose weights the training began with; None where it did not note them."""
     path = work.folder / BEGUN
-    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def trained_minutes(work: Work) -> float | None:

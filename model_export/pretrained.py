@@ -28,7 +28,7 @@ YAMNET_SCALE, YAMNET_MEAN = 0.5, -2.5
 music at the usual levels."""
 
 _LAYER = re.compile(r"/layer(\d+)/(conv|depthwise_conv|pointwise_conv)/")
-_FOR = {MOBILENET: (MOBILENET,), MOBILENET_V1: (MOBILENET_V1,), PAIR: (MOBILENET_V1, MOBILENET)}
+SOURCES = {MOBILENET: (MOBILENET,), MOBILENET_V1: (MOBILENET_V1,), PAIR: (MOBILENET_V1, MOBILENET)}
 """What each kind of network begins as, branch by branch."""
 _CALLED = {MOBILENET: "MobileNetV2 with alpha 1.0", MOBILENET_V1: "YAMNet"}
 
@@ -38,7 +38,7 @@ Layers = Sequence[tuple[Float32, Float32]]
 
 def starts_from_weights(network: NetworkConfig) -> bool:
     """Say whether a network begins with the weights of another; others begin at random."""
-    return network.kind in _FOR and network.alpha == 1.0
+    return network.kind in SOURCES and network.alpha == 1.0
 
 
 def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> 
     Raises:
         ConfigError: a file is not what is expected, or there are two for one; or none was given and none can be had.
     """
-    sources = _FOR[network.kind]
+    sources = SOURCES[network.kind]
     files = _sorted_out(weights, sources)
     branches = [model] if len(sources) == 1 else [branch(model, name) for name in BRANCHES]
     begun: list[str] = []

@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.features import Float32
 from model_export import network, pretrained
-from model_export.recipe import BEGUN, MOBILENET, MOBILENET_V1, PAIR, Recipe, TrainConfig
+from model_export.recipe import BEGUN, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
 from model_export.verified import Verified
 
@@ -217,14 +217,15 @@ def _kept(checkpoint: Path, model: network.KerasModel, optimizer: Optimizer) -> 
 
 def _begin(model: network.KerasModel, recipe: Recipe, job: MixJob, weights: Sequence[Path]) -> None:
     """Give the network its first weights, and note whose they are."""
+    begun: tuple[str, ...] = ()
     if pretrained.starts_from_weights(recipe.network):
         begun = pretrained.load(model, recipe.network, weights)
-        (job.folder.parent / BEGUN).write_text(json.dumps(begun), encoding="utf-8")
         job.folder.mkdir(parents=True, exist_ok=True)
         first = read_shard(make_shard(job, 0)).windows[:256]
         network.start_from(model, first[..., None])
-    elif recipe.network.kind in (MOBILENET, MOBILENET_V1, PAIR):
+    elif recipe.network.kind in pretrained.SOURCES:
         log.warning("alpha %g has no weights here: training starts from random ones", recipe.network.alpha)
+    (job.folder.parent / BEGUN).write_text(json.dumps(begun), encoding="utf-8")
 
 
 def _looked_at(shard: Shard, job: MixJob, number: int, looks: int) -> Shard:
