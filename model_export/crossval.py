@@ -31,7 +31,6 @@ Float64 = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
 RULES_SCHEMA = 1
-_WRONG = ("chainsaw", "engine")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,27 +119,26 @@ def _fold(
 def rules_of(folds: Sequence[Fold], recipe: Recipe) -> dict[str, LabelRule]:
     """Return the operating point from what the models of these folds said to their strangers."""
     answered: list[Answered] = []
-    axis: Axis | None = None
+    axis = _axis(folds)
     for fold in folds:
-        manifest, _ = load_model(fold.candidate)
-        # the folds' outputs are quantised each in its own way: the first one's steps serve all
-        axis = axis or Axis.of(manifest)
         answered += answers(evaluation.read_truths(fold.tracks), fold.scores, axis, fold.number)
-    if axis is None:
-        raise DataError("no fold was given")
     return choose(answered, recipe.decision, axis)
+
+
+def _axis(folds: Sequence[Fold]) -> Axis:
+    """Return how the folds' scores are read: each quantises in its own way, and the first one's steps serve all."""
+    if not folds:
+        raise DataError("no fold was given")
+    manifest, _ = load_model(folds[0].candidate)
+    return Axis.of(manifest)
 
 
 def answers(truths: Sequence[tracks.Truth], scores: Mapping[str, Float64], axis: Axis, number: int) -> list[Answered]:
     """Return the tracks that must stay quiet: forest, confusers, and engines, on which a saw is false."""
     found: list[Answered] = []
     for truth in truths:
-        role, wrong = {
-            "background": ("forest", _WRONG),
-            "confusers": ("confusers", _WRONG),
-            "engine": ("engines", ("chainsaw",)),
-        }.get(truth.role, ("", ()))
-        if role and (truth.role != "engine" or truth.level == "10 dB"):
+        role, wrong = margins.must_be_quiet(truth)
+        if role:
             outputs = axis.to_bytes(scores[truth.name])
             found.append(Answered(name=f"{number} {truth.name}", role=role, wrong=wrong, outputs=outputs))
     return found
@@ -169,15 +167,14 @@ def _judged(fold: Fold, rules: Mapping[str, LabelRule]) -> Evaluation:
 def margins_text(found: CrossValidated, recipe: Recipe) -> str:
     """Return what thresholds chosen on the folds' own tracks would find, for each label that opens by its mean."""
     folds = [
-        margins.Heard(number=one.number, truths=evaluation.read_truths(one.tracks), scores=dict(one.scores))
+        margins.Heard(number=one.number, truths=evaluation.read_truths(one.tracks), scores=one.scores)
         for one in found.folds
     ]
-    manifest, _ = load_model(found.folds[0].candidate)
-    axis = Axis.of(manifest)
-    texts: list[str] = []
-    for label, of in recipe.decision.steady_of.items():
-        texts.append(margins.table(label, *margins.margins(label, folds, of, axis)))
-    return "\n\n".join(texts)
+    axis = _axis(found.folds)
+    return "\n\n".join(
+        margins.table(label, *margins.margins(label, folds, of, axis))
+        for label, of in recipe.decision.steady_of.items()
+    )
 
 
 def rules_text(rules: Mapping[str, LabelRule], recipe: Recipe, data_digest: str) -> str:

@@ -4,13 +4,13 @@ Thresholds that are crossed say what a ranger may expect. These do not: they are
 compare networks whose crossed thresholds one odd recording decides, and name that recording.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_export.operating import Axis, peaks, steady_logits
+from model_export.operating import Axis, peak_places, steady_logits
 from model_export.summary import loudness
 from model_export.tracks import TrueEvent, Truth
 
@@ -25,7 +25,7 @@ class Heard:
 
     number: int
     truths: Sequence[Truth]
-    scores: dict[str, Float64]
+    scores: Mapping[str, Float64]
     """By track, shape (n_windows, n_labels)."""
 
 
@@ -60,11 +60,11 @@ def margins(label: str, folds: Sequence[Heard], of: int, axis: Axis) -> tuple[li
     """
     quiet: list[Quiet] = []
     found: dict[str, list[float]] = {}
+    idx = axis.labels.index(label)
     for fold in folds:
         for truth in fold.truths:
-            idx = axis.labels.index(label)
             means = steady_logits(axis.to_bytes(fold.scores[truth.name])[:, idx], of, axis)
-            if _is_false(label, truth):
+            if label in must_be_quiet(truth)[1]:
                 quiet += _quiet(fold.number, truth, means, axis)
             elif truth.role == label:
                 found.setdefault(truth.level, []).extend(_best(means, event, axis) for event in truth.events)
@@ -88,19 +88,25 @@ def table(label: str, rows: Sequence[Margin], quiet: Sequence[Quiet]) -> str:
     return "\n".join(lines)
 
 
-def _is_false(label: str, truth: Truth) -> bool:
-    on_engines = label == "chainsaw" and truth.role == "engine" and truth.level == "10 dB"
-    return truth.role in ("background", "confusers") or on_engines
+def must_be_quiet(truth: Truth) -> tuple[str, tuple[str, ...]]:
+    """Return as what a track must be quiet (forest, confusers, engines), and for which labels; or nothing.
+
+    Engines are heard at one level alone: at the others they are the same events.
+    """
+    if truth.role == "engine":
+        return ("engines", ("chainsaw",)) if truth.level == "10 dB" else ("", ())
+    role = {"background": "forest", "confusers": "confusers"}.get(truth.role, "")
+    return role, ("chainsaw", "engine") if role else ()
 
 
 def _quiet(number: int, truth: Truth, means: Float64, axis: Axis) -> list[Quiet]:
     ends = _ends(len(means), axis)
     moments: list[Quiet] = []
-    for logit in peaks(means, axis):
-        at_s = float(ends[int(np.flatnonzero(means == logit)[0])])
+    for place in peak_places(means, axis):
+        at_s = float(ends[place])
         clips = [event.source for event in truth.events if event.onset_s <= at_s <= event.offset_s + 12]
         where = f"fold {number}, {truth.name}, {at_s:.0f} s" + (f": {', '.join(clips)}" if clips else "")
-        moments.append(Quiet(logit=float(logit), where=where))
+        moments.append(Quiet(logit=float(means[place]), where=where))
     return moments
 
 

@@ -301,7 +301,8 @@ class Mixer:
         self, sound: Sound, rng: Generator, far_share: float, rev_share: float, *, bent: bool = False
     ) -> Float32:
         """Return an excerpt as it comes through a forest: dulled, echoing, swelling; above 60 Hz alone."""
-        excerpt = self._excerpt(sound, rng, 0.6, 1.6, 0.5) if bent else self._excerpt(sound, rng, 0.8, 1.25, rev_share)
+        slowest, fastest, rev_share = (0.6, 1.6, 0.5) if bent else (0.8, 1.25, rev_share)
+        excerpt = self._excerpt(sound, rng, slowest, fastest, rev_share)
         gain = _way(rng, far_share) * _HIGH_PASS
         if self._config.timbre_share and rng.random() < self._config.timbre_share:
             gain = gain * _response(rng)

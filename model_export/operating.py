@@ -229,14 +229,19 @@ def last_ones(values: Float64, of: int, before: float) -> Float64:
 
 def peaks(statistic: Float64, axis: Axis) -> Float64:
     """Return the highest moments of a statistic, no two within half a minute, in falling order."""
+    return statistic[peak_places(statistic, axis)]
+
+
+def peak_places(statistic: Float64, axis: Axis) -> NDArray[np.intp]:
+    """Return the windows at which a statistic has its highest moments, no two within half a minute, highest first."""
     apart = max(1, round(_APART_S / axis.stride_s))
     free = np.ones(len(statistic), bool)
-    found: list[float] = []
+    found: list[int] = []
     for idx in np.argsort(-statistic, kind="stable"):
         if free[idx]:
-            found.append(float(statistic[idx]))
+            found.append(int(idx))
             free[max(0, idx - apart + 1) : idx + apart] = False
-    return np.array(found)
+    return np.array(found, np.intp)
 
 
 def _logits(outputs: Int8, axis: Axis) -> Float64:

@@ -65,8 +65,7 @@ class MixConfig:
     confuser_far_share: float = _CONFUSER_FAR_SHARE
     """Confusers from as far away."""
     bend_share: float = 0.0
-    """Confusers that are heard slower or faster by more than half, and bent like a saw's speed: one cow stands for
-    many."""
+    """Confusers that are heard at 0.6 to 1.6 times their speed, or bent like a saw's: one cow stands for many."""
     hard: Mapping[str, float] = field(default_factory=dict)
     """Weight of a class among the confusers, 1 where not named."""
     places: Mapping[str, float] = field(default_factory=dict)

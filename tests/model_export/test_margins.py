@@ -86,3 +86,14 @@ def test_folds_are_pooled() -> None:
     rows, _ = margins("chainsaw", folds, OF, AXIS)
     assert rows[0].recall == {"far": 0.5}
     assert rows[1].recall == {"far": 1.0}
+
+
+def test_two_moments_as_loud_as_each_other_are_named_by_their_own_clips() -> None:
+    quiet = truth("confusers", "10 dB", event("other", 60.0, "cow"), event("other", 180.0, "goat"))
+    _, moments = margins(
+        "chainsaw",
+        [Heard(number=1, truths=[quiet], scores={"confusers": scores({60.0: 2.0, 180.0: 2.0})})],
+        OF,
+        AXIS,
+    )
+    assert [moment.where.split(": ")[1] for moment in moments[:2]] == ["cow", "goat"]
