@@ -469,6 +469,15 @@ def _fraction(phase: Float64) -> Float32:
     return (phase - np.floor(phase)).astype(np.float32)
 
 
+def _begun(phase: Float64, rng: Generator) -> Float64:
+    """Return a phase begun anywhere in its period, in one too short to hold a firing with that firing.
+
+    Everything else that a motor says is measured by its firings' loudness: without one it would be silent.
+    """
+    begin = rng.random()
+    return phase + begin if math.floor(phase[-1] + begin) >= math.ceil(phase[0] + begin) else phase - phase[0]
+
+
 def _firings(phase: Float64) -> tuple[Float64, Float64]:
     """Return when a phase passes whole numbers, in samples, and how long a period is there, in samples."""
     whole = np.arange(math.ceil(phase[0]), math.floor(phase[-1]) + 1, dtype=np.float64)
@@ -582,7 +591,7 @@ def chainsaw(duration_s: float, rng: Generator, setting: SawSetting | None = Non
     n_samples = _count(duration_s)
     length = _fft_length(n_samples)
     rate_hz, load, loudness, hiss = _saw_curves(n_samples, saw, rng)
-    phase = np.cumsum(rate_hz, dtype=np.float64) / SAMPLE_RATE + rng.random()
+    phase = _begun(np.cumsum(rate_hz, dtype=np.float64) / SAMPLE_RATE, rng)
     muffler = _ringing(saw.resonances_hz, saw.resonance_q, saw.resonance_gains, 0.2)
 
     pulses = _saw_pulses(phase, load, loudness, saw, length, rng)
@@ -667,7 +676,7 @@ def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = No
     doppler, nearness = _passing(n_samples, motor, rng)
     loudness = loudness * nearness
     turns = np.cumsum(turns_hz * doppler, dtype=np.float64) / SAMPLE_RATE
-    phase = turns * motor.firings_per_turn + rng.random()
+    phase = _begun(turns * motor.firings_per_turn, rng)
     exhaust = _ringing(motor.resonances_hz, motor.resonance_q, motor.resonance_gains, 0.25)
 
     pulses = _engine_pulses(phase, loudness, motor, length, rng)
@@ -708,7 +717,9 @@ def _engine_pulses(phase: Float64, loudness: Float32, motor: EngineSetting, leng
     own_place = motor.unevenness * rng.uniform(-1.0, 1.0, motor.cylinders)
     strengths = loudness[positions.astype(np.int64)] * own_strength[cylinder]
     strengths *= (1.0 + motor.strength_jitter * rng.standard_normal(n_pulses)).clip(0.05, None)
-    strengths *= rng.random(n_pulses) >= motor.misfire
+    fires = rng.random(n_pulses) >= motor.misfire
+    fires[0] |= not fires.any()
+    strengths *= fires
     off = own_place[cylinder] + motor.timing_jitter * rng.standard_normal(n_pulses)
     return _pulse_row(positions + off * periods, strengths.astype(np.float64), length)
 

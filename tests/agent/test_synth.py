@@ -82,6 +82,13 @@ def test_every_sound_is_finite_unclipped_and_without_dc(voice: Voice, seed: int,
     assert samples.std() > 1e-4
 
 
+@pytest.mark.parametrize("misfire", [0.0, 0.3])
+@pytest.mark.parametrize("seed", range(40))
+def test_an_engine_shorter_than_its_period_is_heard(seed: int, misfire: float) -> None:
+    slow = replace(GENERATOR, rpm=1_800.0, rev_rpm=1_800.0, misfire=misfire)  # fifteen firings a second
+    assert synth.engine(0.0625, np.random.default_rng(seed), slow).std() > 1e-4
+
+
 @pytest.mark.parametrize("voice", ALL_VOICES)
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, 1e-6, float("nan"), float("inf")])
 def test_no_sound_of_no_length(voice: Voice, duration_s: float) -> None:
