@@ -1001,7 +1001,8 @@ def yowl(duration_s: float, rng: Generator) -> Float32:
     tilt = _slope(_log_uniform(120.0, 1_500.0, rng), rng.uniform(5.0, 16.0))
     spectrum = _shaped(_pulse_row(positions, strengths, length), mouth * tilt * _high_pass(45.0), length)
     breath = _shaped(_spectrum(_noise(n_samples, rng) * loudness, length), np.abs(mouth) * _high_pass(300.0), length)
-    spectrum += _scaled_to(breath, _log_uniform(0.01, 0.7, rng), _power(spectrum))
+    power = _power(spectrum) or 1.0  # a scrap of a call that holds no pulse is breath alone
+    spectrum += _scaled_to(breath, _log_uniform(0.01, 0.7, rng), power)
     spectrum = _shaped(spectrum, _way(_log_uniform(2.0, 120.0, rng)), length)
     spectrum = _echo(spectrum, length, rng.uniform(0.0, 0.7), rng.uniform(0.15, 1.5), rng)
     return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
@@ -1029,6 +1030,8 @@ def _calls(n_samples: int, rng: Generator) -> tuple[Float32, Float32]:
         pitches[kept] = (pitch_hz * bend * (1.0 + swing * wave))[taken]
         loudness[kept] = (envelope * (1.0 - bleat * (0.5 + 0.5 * wave)))[taken]
         at += count + max(1, int(pause_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
+    if not loudness.any():
+        loudness += 1.0  # so short that all of it was a pause: then it is the middle of a call
     return _to_samples(pitches, n_samples), _to_samples(loudness, n_samples)
 
 

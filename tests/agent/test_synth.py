@@ -89,6 +89,11 @@ def test_an_engine_shorter_than_its_period_is_heard(seed: int, misfire: float) -
     assert synth.engine(0.0625, np.random.default_rng(seed), slow).std() > 1e-4
 
 
+@pytest.mark.parametrize(("seed", "duration_s"), [(3076803703, 0.06758580300845696), (155491656, 0.11769135893898729)])
+def test_a_scrap_of_a_call_is_heard(seed: int, duration_s: float) -> None:
+    assert synth.yowl(duration_s, np.random.default_rng(seed)).std() > 1e-4
+
+
 @pytest.mark.parametrize("voice", ALL_VOICES)
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, 1e-6, float("nan"), float("inf")])
 def test_no_sound_of_no_length(voice: Voice, duration_s: float) -> None:
