@@ -1035,6 +1035,60 @@ def _calls(n_samples: int, rng: Generator) -> tuple[Float32, Float32]:
     return _to_samples(pitches, n_samples), _to_samples(loudness, n_samples)
 
 
+def wings(duration_s: float, rng: Generator) -> Float32:
+    """Return flies, bees or beetles on the wing; float32, at MOTOR_DBFS.
+
+    A wing beats as often as a saw's piston, and as many harmonics carry far: what tells them apart is that an insect's
+    pitch never rests, that it swerves near and away and lands at once, and that there is no gas and no chain.
+    """
+    n_samples = _count(duration_s)
+    length = _fft_length(n_samples)
+    beat_hz = _log_uniform(85.0, 420.0, rng)
+    n_insects = 1 if rng.random() < 0.75 else int(rng.integers(2, 7))
+    resonances_hz = [_log_uniform(200.0, 3_500.0, rng) for _ in range(3)]
+    body = _ringing(resonances_hz, _log_uniform(0.8, 5.0, rng), _gains(3, rng), 0.3)
+    tilt = _slope(_log_uniform(150.0, 1_500.0, rng), rng.uniform(4.0, 13.0)) * _high_pass(60.0)
+    total = np.zeros(length // 2 + 1, np.complex64)
+    for _ in range(n_insects):
+        beats = _wing_beats(n_samples, length, beat_hz * _log_uniform(0.87, 1.15, rng), rng)
+        total += _shaped(beats, body * tilt, length)
+    air = _shaped(_spectrum(_noise(n_samples, rng), length), np.abs(body) * _high_pass(150.0), length)
+    total += _scaled_to(air, _log_uniform(0.01, 0.35, rng), _power(total))
+    total = _echo(total, length, rng.uniform(0.0, 0.4), rng.uniform(0.1, 0.8), rng)
+    return _at_level(_samples(total, length, n_samples), MOTOR_DBFS)
+
+
+def _wing_beats(n_samples: int, length: int, beat_hz: float, rng: Generator) -> Complex:
+    """Return the spectrum of one insect's strokes, down and up: it wanders, swerves, and at times lands."""
+    n_points = _control_points(n_samples)
+    wander = rng.uniform(0.01, 0.06) * _wander(n_points, _log_uniform(0.3, 5.0, rng), _CONTROL_HZ, rng)
+    nearness_db = rng.uniform(1.0, 8.0) * _wander(n_points, _log_uniform(0.2, 4.0, rng), _CONTROL_HZ, rng)
+    aloft = _aloft(n_points, rng) if rng.random() < 0.45 else np.ones(n_points)
+    # who takes off or lands beats slower
+    pitch_hz = beat_hz * np.exp(wander) * (1.0 - rng.uniform(0.0, 0.3) * (1.0 - aloft))
+    phase = _begun(np.cumsum(_to_samples(pitch_hz, n_samples), dtype=np.float64) / SAMPLE_RATE, rng)
+    loudness = _to_samples(aloft * 10.0 ** (nearness_db / 20.0), n_samples)
+    positions, periods = _firings(phase)
+    strengths = loudness[positions.astype(np.int64)] * (1.0 + 0.08 * rng.standard_normal(len(positions)))
+    positions = positions + _log_uniform(0.001, 0.01, rng) * periods * rng.standard_normal(len(positions))
+    row = _pulse_row(positions, strengths.astype(np.float64), length)
+    # the way up is another stroke, somewhere near half a beat later
+    later = np.exp(-2j * np.pi * _bins_hz(length) * rng.uniform(0.3, 0.7) / beat_hz).astype(np.complex64)
+    return row * (1.0 + rng.uniform(-0.9, 0.9) * later)
+
+
+def _aloft(n_points: int, rng: Generator) -> Float64:
+    """Return whether an insect flies, 0 to 1 at every control point; it is in the air at first."""
+    flight_s, rest_s = _log_uniform(0.15, 3.0, rng), _log_uniform(0.05, 1.5, rng)
+    targets = np.zeros(n_points)
+    at = 0
+    while at < n_points:
+        count = max(2, int(flight_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
+        targets[at : at + count] = 1.0
+        at += count + max(1, int(rest_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
+    return _follow(targets, 0.03, 0.05)
+
+
 def _wind(n_samples: int, rng: Generator) -> Float32:
     """Return wind of RMS 1."""
     length = _fft_length(n_samples)

@@ -17,7 +17,7 @@ from agent.features import FeatureConfig
 from agent.fields import Fields
 from model_export.split import SplitConfig
 
-SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain", "yowl")
+SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain", "wings", "yowl")
 LABELS = ("chainsaw", "engine", "storm")
 QUIET_ROLES = ("forest", "confusers", "engines")
 """What must stay quiet: forest alone, confusers on forest, and engines, on which a saw is false."""

@@ -73,7 +73,7 @@ def open_store(clips: Sequence[Clip], synths: dict[str, int], folder: Path) -> t
 
     Args:
         clips: recordings.
-        synths: how many synthetic sounds of each kind: saw, engine, insects, birds, wind, rain, forest, yowl.
+        synths: how many synthetic sounds of each kind: saw, engine, insects, birds, wind, rain, forest, wings, yowl.
         folder: where stores are kept.
 
     Raises:
@@ -151,6 +151,7 @@ def _synthetic(synths: dict[str, int]) -> Iterable[tuple[str, str, Float32]]:
         "wind": ("background", lambda rng: synth.wind(_SYNTH_SECONDS, rng)),
         "forest": ("background", lambda rng: synth.forest(_SYNTH_SECONDS, rng)),
         "rain": ("storm", lambda rng: synth.rain(_SYNTH_SECONDS, rng)),
+        "wings": ("other", lambda rng: synth.wings(_SYNTH_SECONDS, rng)),
         "yowl": ("other", lambda rng: synth.yowl(_SYNTH_SECONDS, rng)),
     }
     for kind_idx, (kind, n_sounds) in enumerate(sorted(synths.items())):

@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 Voice = Callable[[float, np.random.Generator], Float32]
 
 FOREST_VOICES: list[Voice] = [synth.wind, synth.insects, synth.birds, synth.rain, synth.forest]
-ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine, synth.yowl]
+ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine, synth.wings, synth.yowl]
 STEADY_SAW = SawSetting(cut_share=0.0, idle_share=1.0, wobble=0.0, four_stroking=0.0, reverb=0.0)
 GENERATOR = EngineSetting(
     cylinders=1, rpm=3_000.0, rev_rpm=3_000.0, wobble=0.0, imbalance=0.0, misfire=0.0, strength_jitter=0.02, reverb=0.0
@@ -265,6 +265,15 @@ def test_what_yowls_takes_breath(seed: int) -> None:
     blocks = np.square(yowl[: 8 * SAMPLE_RATE].reshape(-1, SAMPLE_RATE // 50)).mean(axis=1)
     assert 10 * np.log10(blocks.max() / (np.quantile(blocks, 0.02) + 1e-12)) > 8.0
     assert level_dbfs(yowl) <= synth.MOTOR_DBFS + 0.1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_wings_beat_as_fast_as_a_piston(seed: int) -> None:
+    """Which is why they are taught: in most eighths of a second there is the rhythm of a motor."""
+    moments = [rhythm(part, 60.0, 500.0) for part in np.array_split(synth.wings(8.0, np.random.default_rng(seed)), 64)]
+    beats_hz = [rate_hz for rate_hz, strength in moments if strength > 0.3]
+    assert len(beats_hz) > 20
+    assert 70.0 < np.median(beats_hz) < 500.0
 
 
 def test_insects_sing_high_and_wind_blows_low() -> None:
