@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import FieldError
+from agent.features import coarser
 from agent.fields import Fields, shown
 from agent.signing import DEVICE_ID
 
@@ -28,6 +29,10 @@ heartbeat and of what was written to flash. Earlier ones are read as well."""
 LARGEST_ALERT_BYTES = 64 * 1024
 LARGEST_LOG_MEL_BYTES = 32 * 1024
 LARGEST_HEARTBEAT_BYTES = 8 * 1024
+
+PICTURE_HOP_S = 0.025
+"""A picture's columns are at least so far apart, however fine the model's frames are: it goes over the air and lies at
+the station, and what people said near the device should not be had from it."""
 
 CERTAINTIES = ("synced", "guess", "unset")
 STATES = ("open", "closed")
@@ -105,9 +110,14 @@ class Battery:
         return battery
 
 
+def frames_as_one(hop_s: float) -> int:
+    """Return how many frames, hop_s seconds apart, are one column of a picture."""
+    return max(1, math.ceil(PICTURE_HOP_S / hop_s - 1e-6))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogMelImage:
-    """The window that the model saw when the alert was raised, as 8-bit steps."""
+    """The window that the model saw when the alert was raised, as 8-bit steps; frames too fine to show are merged."""
 
     n_frames: int
     """Columns of the picture, in time."""
@@ -128,7 +138,9 @@ class LogMelImage:
 
     @classmethod
     def of(cls, frames: NDArray[np.float32], *, hop_s: float, mel_min_hz: float, mel_max_hz: float) -> "LogMelImage":
-        """Make the picture from a window of log-mel, shape (n_frames, n_mels)."""
+        """Make the picture from a window of log-mel, shape (n_frames, n_mels), its frames hop_s apart."""
+        merged = frames_as_one(hop_s)
+        frames = coarser(frames, merged)
         low, high = float(frames.min()), float(frames.max())
         step = max((high - low) / 255, 1e-6)
         steps = np.rint((frames - low) / step).clip(0, 255).astype(np.uint8)
@@ -137,7 +149,7 @@ class LogMelImage:
         return cls(
             n_frames=n_frames,
             n_mels=n_mels,
-            hop_s=hop_s,
+            hop_s=merged * hop_s,
             mel_min_hz=mel_min_hz,
             mel_max_hz=mel_max_hz,
             low=low,

@@ -155,6 +155,22 @@ def log_mel(samples: Float32, config: FeatureConfig) -> Float32:
     return logs
 
 
+def coarser(frames: Float32, count: int) -> Float32:
+    """Return so many frames as one, their mean; what is left over at the end is one as well.
+
+    Args:
+        frames: shape (n_frames, n_mels), natural-log mel power.
+        count: 1 or more.
+
+    Returns:
+        Shape (ceil(n_frames / count), n_mels).
+    """
+    starts = np.arange(0, len(frames), count)
+    sizes = np.diff(np.append(starts, len(frames)))
+    means: Float32 = (np.add.reduceat(frames, starts, axis=0) / sizes[:, None]).astype(np.float32)
+    return means
+
+
 def window_features(frames: Float32) -> Float32:
     """Return one window as the model sees it: its log-mel less its own mean, same shape.
 

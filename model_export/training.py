@@ -21,7 +21,7 @@ from agent.features import Float32
 from model_export import network, pretrained
 from model_export.recipe import BEGUN, Recipe, TrainConfig
 from model_export.shards import MixJob, Shard, make_shard, read_shard, shards
-from model_export.verified import Verified
+from model_export.verified import Verified, as_carried
 
 Optimizer: TypeAlias = Any
 Tensor: TypeAlias = Any
@@ -242,17 +242,20 @@ def _looked_at(shard: Shard, job: MixJob, number: int, looks: int) -> Shard:
 
 
 def with_verified(shard: Shard, verified: Verified | None, config: TrainConfig, rng: np.random.Generator) -> Shard:
-    """Return a shard in which judged windows have taken the places of some mixtures."""
+    """Return a shard in which judged windows have the places of some mixtures, and as many others are as coarse."""
     if verified is None or not len(verified) or config.verified_share <= 0:
         return shard
     drawn = verified.draw(round(config.verified_share * len(shard.windows)), rng)
-    places = rng.permutation(len(shard.windows))[: len(drawn)]
+    order = rng.permutation(len(shard.windows))
+    places, beside = order[: len(drawn)], order[len(drawn) : 2 * len(drawn)]
     windows, labels, weights, kinds = (
         array.copy() for array in (shard.windows, shard.labels, shard.weights, shard.kinds)
     )
     windows[places] = verified.windows[drawn]
     labels[places] = verified.labels[drawn]
     weights[places] = verified.weights[drawn]
+    if verified.merged > 1:
+        windows[beside] = [as_carried(window, verified.merged) for window in windows[beside]]
     kinds[places] = UNKNOWN_KIND  # people named the alert, not all that can be heard in it
     return Shard(windows, labels, weights, kinds)
 

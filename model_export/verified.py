@@ -1,12 +1,15 @@
 """What rangers judged, taught beside the mixtures: log-mels of alerts, as `base_station export-labels` writes them.
 
-Few alerts come with sound, and all with the window that the model saw. A true alert is a saw in its own forest, through
+Few alerts come with sound, and all with the window that the model saw, of fine frames two or more as one
+(`agent.alert.PICTURE_HOP_S`): each of them is put back as often as it stands for, and as many mixtures beside it are
+made as coarse, or coarse would soon mean "judged". A true alert is a saw in its own forest, through
 its own microphone; a false one is just what the model mistakes. Alerts of one device and day share their forest: they
 are one group, which belongs to one fold as recordings do.
 """
 
 import csv
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from agent.features import FeatureConfig, Float32, window_features
+from agent.alert import frames_as_one
+from agent.features import FeatureConfig, Float32, coarser, window_features
 from model_export.datasets import Skipped
 from model_export.errors import DataError
 from model_export.recipe import LABELS
@@ -49,6 +53,8 @@ class Verified:
     targets: tuple[str, ...]
     groups: tuple[str, ...]
     """Device and day."""
+    merged: int = 1
+    """So many frames of these windows are alike, as alerts carry them."""
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -73,6 +79,7 @@ class Verified:
             weights=self.weights[kept],
             targets=tuple(self.targets[idx] for idx in kept),
             groups=tuple(self.groups[idx] for idx in kept),
+            merged=self.merged,
             skipped=self.skipped,
         )
 
@@ -106,13 +113,14 @@ def read_verified(folder: Path, features: FeatureConfig) -> Verified:
         DataError: there is no list, it lacks a column, or not one window can teach.
     """
     rows = _rows(folder / LIST)
+    merged = frames_as_one(features.hop / features.sample_rate)
     windows: list[Float32] = []
     targets: list[str] = []
     groups: list[str] = []
     skipped: list[Skipped] = []
     for row in rows:
         try:
-            window = _window(folder, row["path"], features)
+            window = _window(folder, row["path"], features, merged)
         except DataError as error:
             skipped.append(Skipped(name=row["path"], reason=str(error)))
             continue
@@ -128,8 +136,19 @@ def read_verified(folder: Path, features: FeatureConfig) -> Verified:
         weights=np.asarray([_LABEL_WEIGHT.get(target, _QUIET_WEIGHT) for target in targets], np.float32),
         targets=tuple(targets),
         groups=tuple(groups),
+        merged=merged,
         skipped=tuple(skipped),
     )
+
+
+def as_carried(window: Float32, merged: int) -> Float32:
+    """Return a window as it is when an alert has carried it, same shape."""
+    return _as_often(coarser(window, merged), merged, len(window))
+
+
+def _as_often(columns: Float32, merged: int, n_frames: int) -> Float32:
+    """Return each column as often as it stands for a frame, shape (n_frames, n_mels)."""
+    return np.repeat(columns, merged, axis=0)[:n_frames]
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, str]]:
@@ -148,7 +167,7 @@ def _rows(path: Path) -> Sequence[Mapping[str, str]]:
         ) from error
 
 
-def _window(folder: Path, name: str, features: FeatureConfig) -> Float32:
+def _window(folder: Path, name: str, features: FeatureConfig, merged: int) -> Float32:
     """Return one window as the model sees it; DataError says why it cannot teach."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -161,12 +180,13 @@ def _window(folder: Path, name: str, features: FeatureConfig) -> Float32:
             told = (float(file["hop_s"]), float(file["mel_min_hz"]), float(file["mel_max_hz"]))
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot be read: {error}") from error
-    expected = (features.hop / features.sample_rate, features.mel_min_hz, features.mel_max_hz)
-    if frames.shape != (features.n_frames, features.n_mels) or not np.allclose(told, expected, rtol=1e-3):
+    expected = (merged * features.hop / features.sample_rate, features.mel_min_hz, features.mel_max_hz)
+    shape = (math.ceil(features.n_frames / merged), features.n_mels)
+    if frames.shape != shape or not np.allclose(told, expected, rtol=1e-3):
         raise DataError(
-            f"has {frames.shape} values, {told[0]:g} s apart, {told[1]:g} to {told[2]:g} Hz; the recipe's model sees "
-            f"{(features.n_frames, features.n_mels)}, {expected[0]:g} s, {expected[1]:g} to {expected[2]:g} Hz"
+            f"has {frames.shape} values, {told[0]:g} s apart, {told[1]:g} to {told[2]:g} Hz; of what the recipe's "
+            f"model sees an alert carries {shape}, {expected[0]:g} s, {expected[1]:g} to {expected[2]:g} Hz"
         )
     if not np.isfinite(frames).all():
         raise DataError("holds values that are no numbers")
-    return window_features(frames)
+    return window_features(_as_often(frames, merged, features.n_frames))

@@ -492,6 +492,20 @@ def test_a_picture_is_right_within_half_a_step(
     assert np.abs(image.low + image.step * pixels - frames).max() <= 0.51 * image.step + 1e-5
 
 
+@pytest.mark.parametrize(
+    ("hop_s", "n_columns", "column_s"),
+    [(0.03125, 190, 0.03125), (0.025, 190, 0.025), (0.015625, 95, 0.03125), (0.01, 64, 0.03)],
+)
+def test_no_picture_is_finer_than_speech_may_be_shown(hop_s: float, n_columns: int, column_s: float) -> None:
+    frames = np.random.default_rng(0).normal(-6, 3, (190, 64)).astype(np.float32)
+    image = LogMelImage.of(frames, hop_s=hop_s, mel_min_hz=50.0, mel_max_hz=7_600.0)
+    assert image.pixels().shape == (n_columns, 64)
+    assert image.hop_s == pytest.approx(column_s)
+    merged = round(column_s / hop_s)
+    last = frames[(n_columns - 1) * merged :].mean(axis=0)
+    assert np.abs(image.low + image.step * image.pixels()[-1] - last).max() <= 0.51 * image.step + 1e-5
+
+
 def test_a_picture_of_silence_is_flat() -> None:
     assert not picture(np.full((94, 64), -18.4, np.float32)).pixels().any()
 

@@ -1,6 +1,7 @@
 """Alerts that people judged, as windows that teach."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.alert import LogMelImage
 from agent.features import FeatureConfig, window_features
 from model_export.errors import DataError
 from model_export.split import SplitConfig, fold_of
-from model_export.verified import LIST, Verified, read_verified
+from model_export.verified import LIST, Verified, as_carried, read_verified
 
 FEATURES = FeatureConfig()
 SHAPE = (FEATURES.n_frames, FEATURES.n_mels)
@@ -64,6 +66,44 @@ def test_what_cannot_teach_is_left_out_and_named(tmp_path: Path) -> None:
     assert len(found) == 1
     assert [one.name for one in found.skipped] == ["0.npz", "1.npz", "2.npz"]
     assert "3, 3" in found.skipped[1].reason
+
+
+def test_fine_frames_come_back_as_often_as_they_were_merged(tmp_path: Path) -> None:
+    fine = FeatureConfig(hop=250, n_frames=189)  # 15.6 ms: two are one column, and the last one is alone
+    exact = np.random.default_rng(5).normal(-5, 2, (189, fine.n_mels)).astype(np.float32)
+    image = LogMelImage.of(
+        exact, hop_s=fine.hop / fine.sample_rate, mel_min_hz=fine.mel_min_hz, mel_max_hz=fine.mel_max_hz
+    )
+    columns = (image.low + image.step * image.pixels()).astype(np.float32)
+    assert columns.shape == (95, fine.n_mels)
+    folder = write_set(tmp_path, [("chainsaw", "a"), ("other", "b")], hop_s=image.hop_s)
+    for idx in range(2):
+        np.savez(folder / f"{idx}.npz", log_mel=columns, **{**AXES, "hop_s": image.hop_s})  # type: ignore[arg-type]
+    found = read_verified(folder, fine)
+    assert found.merged == 2
+    assert found.windows.shape == (2, 189, fine.n_mels)
+    expected = window_features(as_carried(exact, 2))
+    assert np.allclose(found.windows[0], expected, atol=image.step)
+    assert np.allclose(expected[0:188:2], expected[1:189:2])
+    whole = np.stack([exact[start : start + 2].mean(axis=0) for start in range(0, 189, 2)])
+    assert np.allclose(as_carried(exact, 2)[::2], whole, atol=1e-5), "the slow way says the same"
+
+
+def test_as_many_mixtures_are_coarse_as_judged_windows_are() -> None:
+    pytest.importorskip("tensorflow")
+    from model_export.recipe import TrainConfig
+    from model_export.shards import Shard
+    from model_export.training import with_verified
+
+    rng = np.random.default_rng(2)
+    fine = rng.normal(0, 1, (40, 4, 2)).astype(np.float32)
+    shard = Shard(fine, np.zeros((40, 3), np.float32), np.ones((40, 3), np.float32), np.ones((40, 5), np.float32))
+    judged = replace(verified(["other"] * 20, ["a"] * 20), windows=np.zeros((20, 4, 2), np.float32), merged=2)
+    mixed = with_verified(shard, judged, TrainConfig(verified_share=0.25), rng)
+    is_judged = (mixed.windows == 0).all(axis=(1, 2))
+    is_coarse = np.isclose(mixed.windows[:, 0::2], mixed.windows[:, 1::2]).all(axis=(1, 2)) & ~is_judged
+    assert is_judged.sum() == is_coarse.sum() == 10
+    assert (mixed.windows[~is_judged & ~is_coarse] == fine[~is_judged & ~is_coarse]).all()
 
 
 def test_windows_of_another_model_are_refused(tmp_path: Path) -> None:
