@@ -18,7 +18,7 @@ from agent.features import FeatureConfig, Float32, Float64, log_mel, window_feat
 from model_export.datasets import SAMPLE_RATE
 from model_export.errors import DataError
 from model_export.recipe import LABELS, MixConfig
-from model_export.store import Sound, Store, block_power, high_pass_gain, high_passed
+from model_export.store import Sound, Store, block_power, high_pass_gain, high_passed, repeated
 
 Generator = np.random.Generator
 Complex = NDArray[np.complexfloating]
@@ -273,14 +273,15 @@ class Mixer:
             sound = (self._voices if self._voices is not None and is_voice else self._confusers).pick(rng)
             draft.add(sound)
             _doubt(sound, draft.weights)
-            event = self._shaped(sound, rng, self._config.confuser_far_share, 0.0, bent=self._is_bent(rng))
+            bent, held = self._is(self._config.bend_share, rng), self._is(self._config.hold_share, rng)
+            event = self._shaped(sound, rng, self._config.confuser_far_share, 0.0, bent=bent, held=held)
         span = _span(rng, 0.3)
         event = faded_to(event, span)
         return event * np.float32(gain_for(event, beneath, rng.uniform(-5, 22), span))
 
-    def _is_bent(self, rng: Generator) -> bool:
+    def _is(self, share: float, rng: Generator) -> bool:
         # recipes without it draw no chance for it: their mixtures stay what they were
-        return self._config.bend_share > 0 and rng.random() < self._config.bend_share
+        return share > 0 and rng.random() < share
 
     def _excerpt(self, sound: Sound, rng: Generator, slowest: float, fastest: float, rev_share: float = 0.0) -> Float32:
         """Return four seconds of a sound at a drawn speed, not its quietest; shape (TOTAL,)."""
@@ -298,11 +299,20 @@ class Mixer:
         return _sampled(excerpt, at)
 
     def _shaped(
-        self, sound: Sound, rng: Generator, far_share: float, rev_share: float, *, bent: bool = False
+        self,
+        sound: Sound,
+        rng: Generator,
+        far_share: float,
+        rev_share: float,
+        *,
+        bent: bool = False,
+        held: bool = False,
     ) -> Float32:
         """Return an excerpt as it comes through a forest: dulled, echoing, swelling; above 60 Hz alone."""
         slowest, fastest, rev_share = (0.6, 1.6, 0.5) if bent else (0.8, 1.25, rev_share)
         excerpt = self._excerpt(sound, rng, slowest, fastest, rev_share)
+        if held:
+            excerpt = _held(excerpt, rng)
         gain = _way(rng, far_share) * _HIGH_PASS
         if self._config.timbre_share and rng.random() < self._config.timbre_share:
             gain = gain * _response(rng)
@@ -402,6 +412,14 @@ def _revving(rng: Generator) -> Float64:
     octaves = rng.uniform(-0.45, 0.45) + rng.uniform(-0.4, 0.4, n_knots)
     smooth = np.interp(np.arange(TOTAL), np.linspace(0, TOTAL, n_knots), octaves)
     return np.cumsum(2.0**smooth)
+
+
+def _held(excerpt: Float32, rng: Generator) -> Float32:
+    """Return an excerpt whose loudest half to two seconds goes on and on, same shape."""
+    n_blocks = int(rng.integers(5, 21))
+    power = np.concatenate([[0.0], np.cumsum(block_power(excerpt, _ACTIVE_BLOCK))])
+    start = int(np.argmax(power[n_blocks:] - power[:-n_blocks])) * _ACTIVE_BLOCK
+    return repeated(excerpt[start : start + n_blocks * _ACTIVE_BLOCK], len(excerpt))
 
 
 def _sampled(excerpt: Float32, at: Float64) -> Float32:

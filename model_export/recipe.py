@@ -66,6 +66,8 @@ class MixConfig:
     """Confusers from as far away."""
     bend_share: float = 0.0
     """Confusers that are heard at 0.6 to 1.6 times their speed, or bent like a saw's: one cow stands for many."""
+    hold_share: float = 0.0
+    """Confusers of which the loudest half to two seconds goes on and on, as a cow's that takes no breath."""
     hard: Mapping[str, float] = field(default_factory=dict)
     """Weight of a class among the confusers, 1 where not named."""
     places: Mapping[str, float] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class MixConfig:
         shares = ("saw", "engine", "both", "storm", "confuser", "synth_saw", "synth_engine", "far", "partial")
         values: dict[str, Any] = {f"{name}_share": fields.number(f"{name}_share", 0, 1) for name in shares}
         # not in the recipes of older models
-        later = ("voice_share", "timbre_share", "rev_share", "bend_share", "confuser_far_share")
+        later = ("voice_share", "timbre_share", "rev_share", "bend_share", "hold_share", "confuser_far_share")
         optional = [key for key in later if fields.has(key)]
         values |= {key: fields.number(key, 0, 1) for key in optional}
         values |= {key: fields.number(key, -40, 60) for key in ("snr_low_db", "snr_high_db")}
@@ -242,6 +244,7 @@ class DecisionConfig:
 
 _KEPT: Final = (
     ("mixing", "bend_share", 0.0),
+    ("mixing", "hold_share", 0.0),
     ("mixing", "confuser_far_share", _CONFUSER_FAR_SHARE),
     ("network", "kind", MOBILENET),
     ("training", "verified_share", _VERIFIED_SHARE),

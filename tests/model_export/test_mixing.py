@@ -21,6 +21,7 @@ from model_export.mixing import (
     mixed,
     pool_of,
 )
+from model_export.mixing import _held as held_on
 from model_export.mixing import _sounding_s as sounding_s
 from model_export.recipe import MixConfig
 from model_export.store import Sound, Store, high_passed
@@ -117,11 +118,10 @@ class TestMixer:
         assert 0.25 < labels[:, CHAINSAW].mean() < 0.45
         assert 0.12 < labels[:, ENGINE].mean() < 0.30
 
-    def test_confusers_alone_are_bent(self, small_store: Store) -> None:
+    @pytest.mark.parametrize("key", ["bend_share", "hold_share"])
+    def test_confusers_alone_are_bent_and_held(self, small_store: Store, key: str) -> None:
         shares = {"synth_saw_share": 0, "synth_engine_share": 0, "storm_share": 0, "confuser_share": 0.6}
-        plain, bent = (
-            Mixer(small_store, small_store.sounds, MixConfig(**shares, bend_share=share)) for share in (0, 1)
-        )
+        plain, bent = (Mixer(small_store, small_store.sounds, MixConfig(**shares, **{key: share})) for share in (0, 1))
         differ = []
         for seed in range(60):
             first, second = (one.draw(np.random.default_rng(seed)) for one in (plain, bent))
@@ -130,6 +130,17 @@ class TestMixer:
             if differ[-1]:
                 assert any(not part.startswith(("chainsaw ", "engine ")) for part in first.parts[1:])
         assert 0.3 < np.mean(differ) < 0.9
+
+    def test_what_is_held_is_the_loudest_part_and_does_not_end(self) -> None:
+        rng = np.random.default_rng(3)
+        call = 0.01 * rng.standard_normal(TOTAL).astype(np.float32)
+        call[20_000:40_000] += np.sin(np.arange(20_000) * 0.3).astype(np.float32)
+        for seed in range(20):
+            held = held_on(call, np.random.default_rng(seed))
+            assert held.shape == call.shape
+            levels = np.sqrt(np.square(held).reshape(-1, 1_600).mean(axis=1))
+            # two seconds are longer than this call: some of what is around it may be in them
+            assert np.quantile(levels, 0.5) > 0.4
 
     def test_an_event_is_taught_denied_or_neither_by_its_length(self, mixer: Mixer) -> None:
         seen = set()
