@@ -106,7 +106,7 @@ def _fold(
     pipeline.report_skipped(work)
     candidate = train(work)
     folder, truths = pipeline.held_out_tracks(work)
-    kept = work.folder / "scores.npz"
+    kept = work.folder / f"scores-{folder.name}.npz"
     if not kept.is_file():
         heard, _ = evaluation.listen(folder, truths, candidate, ["--no-gate"])
         with kept.with_suffix(".partial").open("wb") as file:
@@ -152,7 +152,7 @@ def _judged(fold: Fold, rules: Mapping[str, LabelRule]) -> Evaluation:
         manifest, rules={label: rules.get(label, SILENT) for label in manifest.labels}, gate=GateConfig()
     )
     ruled = fold.candidate.with_name("ruled.tflite")
-    kept = fold.candidate.with_name("judged.json")
+    kept = fold.candidate.with_name(f"judged-{fold.tracks.name}.json")
     text = manifest.to_json()
     if kept.is_file() and manifest_path(ruled).is_file() and manifest_path(ruled).read_text(encoding="utf-8") == text:
         return Evaluation.from_json(kept.read_text(encoding="utf-8"))

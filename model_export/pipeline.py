@@ -278,7 +278,7 @@ def _heard_windows(work: Work, count: int) -> Float32:
 def tracks_folder(work: Work) -> Path:
     """Return where the tracks of the held-out fold are kept: the same for every recipe, so that models compare."""
     names = sorted(clip.name for clip in split.part_of(work.clips, dict(work.parts), split.TEST))
-    text = json.dumps([tracks.TRUTH_SCHEMA, datasets.digest_of(work.clips), names])
+    text = json.dumps([tracks.TRUTH_SCHEMA, tracks.TRACKS_VERSION, datasets.digest_of(work.clips), names])
     return work.folder.parent / f"tracks-{work.recipe.split.fold}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -23,9 +23,13 @@ from model_export.mixing import faded_to, mixed
 from model_export.store import Sound, Store, repeated
 
 TRUTH_SCHEMA = 2
+TRACKS_VERSION = 2
+"""Goes up whenever the same recordings would give another track; 2: machines last as long as events."""
 EVENT_S: Final = 12.0
 SHORTEST_GAP_S: Final = 30.0
 CONFUSER_S: Final = 8.0
+"""Of animals, voices and whatever else does not run on; a machine lasts as long as an event, so that its length does
+not tell it from an engine or a saw."""
 CONFUSER_GAP_S: Final = 4.0
 FAR_HZ: Final = 1_200.0
 SAW_LEVELS_DB: Final = (20.0, 10.0, 5.0, 0.0, -5.0, -10.0)
@@ -288,15 +292,18 @@ def _confusers(
 ) -> tuple[Float32, tuple[TrueEvent, ...]]:
     """Return a soundscape in which every confuser is heard once."""
     rng = np.random.default_rng([seed, 99])
-    length, gap = int(CONFUSER_S * SAMPLE_RATE), int(CONFUSER_GAP_S * SAMPLE_RATE)
+    gap = int(CONFUSER_GAP_S * SAMPLE_RATE)
+    seconds = [EVENT_S if clip.target == "machine" else CONFUSER_S for clip in clips]
+    lengths = [int(one * SAMPLE_RATE) for one in seconds]
     shift = int(rng.integers(len(ground.samples)))
-    samples = ground.cut(shift, len(clips) * (length + gap) + gap)
+    samples = ground.cut(shift, sum(lengths) + (len(clips) + 1) * gap)
     found: list[TrueEvent] = []
-    for number, clip in enumerate(clips):
-        at = gap + number * (length + gap)
-        event = _piece(store, clip, CONFUSER_S, rng)
+    at = gap
+    for clip, duration_s, length in zip(clips, seconds, lengths, strict=True):
+        event = _piece(store, clip, duration_s, rng)
         samples[at : at + length] = _limited(mixed(samples[at : at + length], event, snr_db, 0))
         found.append(_truth("other", at, length, clip, ground.name_at(shift + at)))
+        at += length + gap
     return samples, tuple(found)
 
 

@@ -122,3 +122,12 @@ def test_confusers_are_one_clip_of_each_recording_and_no_forest(sounds: list[Sou
     assert len({sound.group for sound in chosen}) == len(chosen)
     assert {sound.target for sound in chosen} == {"machine", "background"}
     assert not [sound for sound in chosen if sound.kind == "forest"]
+
+
+def test_a_machine_lasts_as_long_as_an_event_and_what_calls_does_not(folder: Path, sounds: list[Sound]) -> None:
+    machines = {sound.name for sound in sounds if sound.target == "machine"}
+    events = read_truth(folder / "confusers.json").events
+    lengths = {(event.source in machines, round(event.offset_s - event.onset_s, 3)) for event in events}
+    assert lengths == {(True, 12.0), (False, 8.0)}
+    ends = [0.0] + [event.offset_s for event in events]
+    assert [event.onset_s - end for event, end in zip(events, ends, strict=False)] == pytest.approx([4.0] * len(events))
