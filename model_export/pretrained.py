@@ -27,6 +27,9 @@ YAMNET_SCALE, YAMNET_MEAN = 0.5, -2.5
 """YAMNet saw the logarithm of magnitudes, half of that of power, with its mean left in: about this much in speech and
 music at the usual levels."""
 
+YAMNET_FILE = Path("var/data/yamnet/1.tflite")
+"""Where `data get yamnet` puts YAMNet, from where it is called."""
+
 _LAYER = re.compile(r"/layer(\d+)/(conv|depthwise_conv|pointwise_conv)/")
 SOURCES = {MOBILENET: (MOBILENET,), MOBILENET_V1: (MOBILENET_V1,), PAIR: (MOBILENET_V1, MOBILENET)}
 """What each kind of network begins as, branch by branch."""
@@ -44,13 +47,11 @@ def starts_from_weights(network: NetworkConfig) -> bool:
 def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> tuple[str, ...]:
     """Give a network the weights that it begins with, and return whose they are.
 
-    A pair goes without YAMNet's where they were not given: it says so, and learns less.
-
     Args:
         model: as `network.build` made it.
         network: its description.
         weights: folded ImageNet weights (.npz), YAMNet's .tflite, or for a pair both; without the former, Keras' own
-            download.
+            download, and without the latter, what `data get yamnet` fetched.
 
     Raises:
         ConfigError: a file is not what is expected, or there are two for one; or none was given and none can be had.
@@ -61,13 +62,8 @@ def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> 
     begun: list[str] = []
     for source, part in zip(sources, branches, strict=True):
         path = files.get(source)
-        if path is None and source == MOBILENET_V1 and len(sources) > 1:
-            log.warning(
-                "YAMNet's weights were not given: its half of the network starts from random numbers and will find "
-                "fewer saws; get them by `python -m model_export data get yamnet` and add the file to --weights"
-            )
-            continue
         if source == MOBILENET_V1:
+            path = path or YAMNET_FILE
             layers = _with_first(_yamnet(path), lambda kernel: kernel * YAMNET_SCALE, YAMNET_MEAN)
         else:
             layers = _on_log_mel(_folded(path) if path else _downloaded(network), part)
@@ -155,13 +151,14 @@ def _downloaded(network: NetworkConfig) -> Layers:
     return pairs
 
 
-def _yamnet(path: Path | None) -> Layers:
+def _yamnet(path: Path) -> Layers:
     from ai_edge_litert.interpreter import Interpreter
 
-    if path is None:
+    if not path.is_file():
         raise ConfigError(
-            "this network begins with YAMNet's weights, and none were given; give --weights FILE, YAMNet's .tflite "
-            "(docs/recipes.md says which), or take the recipe `rainforest`, which begins with ImageNet's"
+            f"this network begins with YAMNet's weights, and they were not given, nor are they at {path}; fetch them "
+            "by `python -m model_export data get yamnet`, give YAMNet's .tflite by --weights, or take a recipe that "
+            "begins with ImageNet's alone (docs/recipes.md)"
         )
     try:
         interpreter = Interpreter(model_path=str(path))
