@@ -675,18 +675,20 @@ def _salvage(path: Path) -> list[tuple[Message, str | None]]:
     with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(sqlite3.connect(path)) as db:
         db.text_factory = _lenient_text
         # from both ends, because a damaged page stops a scan; then each number between the ends by itself
-        for order in ("1 ORDER BY seq ASC", "1 ORDER BY seq DESC"):
+        for order in ("1 ORDER BY rowid ASC", "1 ORDER BY rowid DESC"):
             found.update((row[0].key, row) for row in _whole_rows(db, order))
         seqs = {message.seq for message, _ in found.values()}
         for seq in range(min(seqs, default=0), min(max(seqs, default=0), min(seqs, default=0) + _MOST_PROBES)):
             if seq not in seqs:
-                found.update((row[0].key, row) for row in _whole_rows(db, f"seq = {seq}"))
+                found.update((row[0].key, row) for row in _whole_rows(db, f"rowid = {seq}"))
     in_order = sorted(found.values(), key=lambda row: row[0].seq)
     return [(replace(message, seq=seq), parked) for seq, (message, parked) in enumerate(in_order, start=1)]
 
 
 def _whole_rows(db: sqlite3.Connection, which: str) -> Iterator[tuple[Message, str | None]]:
-    query = f"SELECT {', '.join(_COLUMNS)} FROM messages NOT INDEXED WHERE {which}"  # noqa: S608  # words of our own
+    # rowid is what seq was before the schema's own text was hit
+    columns = ", ".join("rowid" if name == "seq" else name for name in _COLUMNS)
+    query = f"SELECT {columns} FROM messages NOT INDEXED WHERE {which}"  # noqa: S608  # words of our own
     with contextlib.suppress(sqlite3.Error):
         for seq, alert_id, revision, crc, attempts, parked, body in db.execute(query):
             if not (isinstance(alert_id, str) and isinstance(revision, int) and isinstance(body, bytes)):
@@ -708,7 +710,7 @@ def _is_alert(message: Message) -> bool:
 def _load(db: sqlite3.Connection, seq: int) -> Message | None:
     """Return one row, or None if it is not what was put."""
     row = db.execute("SELECT alert_id, revision, attempts, body, crc FROM messages WHERE seq = ?", (seq,)).fetchone()
-    if not isinstance(row[3], bytes):
+    if row is None or not isinstance(row[3], bytes):
         return None
     message = Message(seq=seq, alert_id=row[0], revision=row[1], attempts=row[2], body=row[3])
     return message if row[4] == _crc(message) else None
@@ -769,8 +771,10 @@ def _whole_bodies(db: sqlite3.Connection) -> Iterator[tuple[Key, bytes]]:
 
 def _examined(db: sqlite3.Connection) -> Iterator[tuple[int, Message | None]]:
     """Yield the number of each row that is not known to be damaged, with what it holds, None if it has rotted."""
-    for row in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
-        yield row[0], _load(db, row[0])
+    for (seq,) in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
+        if not isinstance(seq, int):
+            raise _BrokenError("its rows have no numbers: the schema is not what was written")
+        yield seq, _load(db, seq)
 
 
 def _count_attempt(db: sqlite3.Connection, key: Key) -> int:

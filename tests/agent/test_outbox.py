@@ -568,6 +568,25 @@ def test_either_file_alone_is_enough(tmp_path_factory: pytest.TempPathFactory, d
         assert {name(message): message.body for message in iter_due(outbox)} == put
 
 
+def test_rows_outlive_a_schema_that_no_longer_numbers_them(path: Path) -> None:
+    """One byte of the schema's text, and the primary key is a column like any other, empty in every row."""
+    for number in (1, 2, 3):
+        with Outbox(path) as outbox:
+            outbox.put(make_alert(number))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"INTEGER PRIMARY KEY")] ^= 0x20  # still INTEGER
+    path.write_bytes(content)
+    with Outbox(path) as outbox:
+        assert outbox.set_aside is None
+    content = bytearray(path.read_bytes())
+    content[content.lower().index(b"integer primary key") + len("intege")] ^= 0x01  # and now INTEGES
+    path.write_bytes(content)
+    copy_of(path).unlink()
+    with Outbox(path) as outbox:
+        assert sorted(name(message) for message in iter_due(outbox)) == [(1, 0), (2, 0), (3, 0)]
+        assert outbox.set_aside is not None
+
+
 def test_the_copy_forgets_what_left_and_stays_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "_COPY_SLACK_BYTES", 10_000)
     with Outbox(path) as outbox:
