@@ -150,5 +150,5 @@ def _network(network: dict[str, Any]) -> str:
     if network["kind"] == MOBILENET_V1:
         return f"MobileNet (alpha {network['alpha']:g}) without its last block"
     if network["kind"] == PAIR:
-        return f"the first layers of MobileNet and of MobileNetV2 (alpha {network['alpha']:g}) side by side"
+        return f"network of the first layers of MobileNet and of MobileNetV2 (alpha {network['alpha']:g}) side by side"
     return "small convolutional network"

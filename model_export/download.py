@@ -69,7 +69,7 @@ ARCHIVES: Final[Mapping[str, Archive]] = {
         folder="yamnet",
         checksum="",
         licence="Apache-2.0",
-        about="no data set: Google's YAMNet, trained on AudioSet, whose weights `rainforest-next` begins with "
+        about="no data set: Google's YAMNet, trained on AudioSet, whose weights `rainforest` begins with "
         "(--weights yamnet/1.tflite); 4 MB",
     ),
 }

@@ -50,8 +50,8 @@ def saw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of forest, six of saw, one of forest: as short as an alert can be."""
-    return felled(tmp_path_factory.mktemp("sound") / "cut.wav", 2, 8, 9)
+    """Two seconds of forest, ten of saw, one of forest: short, and sure of an alert."""
+    return felled(tmp_path_factory.mktemp("sound") / "cut.wav", 2, 12, 13)
 
 
 def felled(path: Path, onset_s: int, offset_s: int, ends_s: int) -> Path:

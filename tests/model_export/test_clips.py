@@ -245,7 +245,7 @@ def test_the_default_recipe_keeps_its_digest() -> None:
     shipped = json.loads((Path(exporting.__file__).parents[2] / "agent/models/default.json").read_text())["recipe"]
     assert shipped["name"] == recipe.name
     assert {"small-cnn", "rainforest", *CLIP_RECIPES} <= set(names())
-    assert recipe.digest == "180dae781c50d55c"
+    assert recipe.digest == "8f7fbe0baffca060"
 
 
 def test_magnitudes_cannot_go_to_a_phone_and_the_reason_is_said() -> None:

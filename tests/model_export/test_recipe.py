@@ -21,7 +21,7 @@ def write(tmp_path: Path, document: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["rainforest", "rainforest-audioset", "rainforest-next"])
+@pytest.mark.parametrize("name", ["rainforest", "rainforest-audioset", "rainforest-imagenet"])
 def test_the_recipes_of_the_forest_are_right(name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
     assert recipe.labels == ("chainsaw", "engine", "storm")
