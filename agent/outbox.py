@@ -547,7 +547,7 @@ class Outbox:
         try:
             try:
                 result = action(self._connection())
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if not _is_broken(error):
                     raise
                 self._replace_broken(str(error))
@@ -642,7 +642,11 @@ class _BrokenError(sqlite3.DatabaseError):
     """The file opens and is not what it should be."""
 
 
-def _is_broken(error: sqlite3.DatabaseError) -> bool:
+def _is_broken(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
+    if isinstance(error, UnicodeDecodeError):
+        return True  # SQLite quotes a schema that has rotted, and Python cannot read the message
+    if str(error) == "unsupported file format":
+        return True  # a byte of the header; SQLite gives it no code of its own
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(error, _BrokenError) or (code is not None and code & 0xFF in _BROKEN_CODES)
 
@@ -672,7 +676,8 @@ def _is_numbered(path: Path) -> bool:
 def _salvage(path: Path) -> list[tuple[Message, str | None]]:
     """Return every row of a broken database that is whole, with why it was parked, in order."""
     found: dict[Key, tuple[Message, str | None]] = {}
-    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(sqlite3.connect(path)) as db:
+    unreadable = contextlib.suppress(sqlite3.Error, UnicodeDecodeError, OSError)
+    with unreadable, contextlib.closing(sqlite3.connect(path)) as db:
         db.text_factory = _lenient_text
         # from both ends, because a damaged page stops a scan; then each number between the ends by itself
         for order in ("1 ORDER BY rowid ASC", "1 ORDER BY rowid DESC"):
@@ -689,7 +694,7 @@ def _whole_rows(db: sqlite3.Connection, which: str) -> Iterator[tuple[Message, s
     # rowid is what seq was before the schema's own text was hit
     columns = ", ".join("rowid" if name == "seq" else name for name in _COLUMNS)
     query = f"SELECT {columns} FROM messages NOT INDEXED WHERE {which}"  # noqa: S608  # words of our own
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
         for seq, alert_id, revision, crc, attempts, parked, body in db.execute(query):
             if not (isinstance(alert_id, str) and isinstance(revision, int) and isinstance(body, bytes)):
                 continue
@@ -809,14 +814,14 @@ def peek(path: Path) -> list[tuple[Message, str | None]]:
     Raises:
         StorageError: it cannot be read.
     """
-    problem: sqlite3.Error | None = None
+    problem: sqlite3.Error | UnicodeDecodeError | None = None
     for mode in ("mode=ro", "mode=ro&immutable=1"):  # the second for a copy on a medium that takes no writing at all
         try:
             with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as db:
                 rows = db.execute(
                     "SELECT seq, alert_id, revision, attempts, body, parked FROM messages ORDER BY seq DESC"
                 ).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             problem = error
             continue
         return [

@@ -587,6 +587,19 @@ def test_rows_outlive_a_schema_that_no_longer_numbers_them(path: Path) -> None:
         assert outbox.set_aside is not None
 
 
+def test_a_schema_that_python_cannot_even_quote_is_damage_like_any_other(path: Path) -> None:
+    with Outbox(path) as outbox:
+        outbox.put(make_alert(1))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"CREATE TABLE messages")
+    content[at + len("CREATE TABLE messages") + 1] = ord("'")  # SQLite quotes all that follows in its message
+    content[at + len("CREATE TABLE messages") + 4] = 0xB7
+    path.write_bytes(content)
+    with Outbox(path) as outbox:
+        assert [name(message) for message in iter_due(outbox)] == [(1, 0)]
+        assert outbox.set_aside is not None
+
+
 def test_the_copy_forgets_what_left_and_stays_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "_COPY_SLACK_BYTES", 10_000)
     with Outbox(path) as outbox:
