@@ -1,4 +1,4 @@
-"""`python -m tests.bench.queue`: a long queue of which the station has most, with and without asking first.
+"""`python -m tests.bench.backlog`: a long queue of which the station has most, with and without asking first.
 
 A station in a process of its own on loopback, real signed requests; and what packing saves of each kind of message.
 """
@@ -49,7 +49,7 @@ class CountingLink:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.queue", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.backlog", description=__doc__)
     parser.add_argument("--alerts", type=int, default=10_000)
     parser.add_argument("--known", type=int, default=9_000, help="of these the station has so many already")
     options = parser.parse_args(arguments)
