@@ -1074,7 +1074,7 @@ def _wing_beats(n_samples: int, length: int, beat_hz: float, rng: Generator) -> 
     row = _pulse_row(positions, strengths.astype(np.float64), length)
     # the way up is another stroke, somewhere near half a beat later
     later = np.exp(-2j * np.pi * _bins_hz(length) * rng.uniform(0.3, 0.7) / beat_hz).astype(np.complex64)
-    both: Complex = row * (1.0 + np.float32(rng.uniform(-0.9, 0.9)) * later)
+    both: Complex = (row * (1.0 + np.float32(rng.uniform(-0.9, 0.9)) * later)).astype(np.complex64)
     return both
 
 
