@@ -59,7 +59,6 @@ def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> 
     sources = SOURCES[network.kind]
     files = _sorted_out(weights, sources)
     branches = [model] if len(sources) == 1 else [branch(model, name) for name in BRANCHES]
-    begun: list[str] = []
     for source, part in zip(sources, branches, strict=True):
         path = files.get(source)
         if source == MOBILENET_V1:
@@ -68,8 +67,7 @@ def load(model: KerasModel, network: NetworkConfig, weights: Sequence[Path]) -> 
         else:
             layers = _on_log_mel(_folded(path) if path else _downloaded(network), part)
         _assign(part, layers, f"{path}: ", _CALLED[source])
-        begun.append(source)
-    return tuple(begun)
+    return sources
 
 
 def _sorted_out(weights: Sequence[Path], sources: Sequence[str]) -> dict[str, Path]:
