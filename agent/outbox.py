@@ -626,9 +626,12 @@ def _prepare(db: sqlite3.Connection) -> None:
     if version == 0:
         db.execute(_TABLE)
         db.execute(f"PRAGMA user_version = {OUTBOX_SCHEMA}")
-    columns = [row[1] for row in db.execute("PRAGMA table_info(messages)")]
+    described = db.execute("PRAGMA table_info(messages)").fetchall()  # number, name, type, not null, default, key
+    columns = [row[1] for row in described]
     if columns != _COLUMNS:
         raise _BrokenError(f"its table has the columns {columns}")
+    if [row[1] for row in described if row[5] and row[2].upper() == "INTEGER"] != ["seq"]:
+        raise _BrokenError("its rows have no numbers: the schema is not what was written")
     if _newest(db) > _LARGEST_SEQ:
         raise _BrokenError("its numbering has run away")
 
@@ -777,8 +780,6 @@ def _whole_bodies(db: sqlite3.Connection) -> Iterator[tuple[Key, bytes]]:
 def _examined(db: sqlite3.Connection) -> Iterator[tuple[int, Message | None]]:
     """Yield the number of each row that is not known to be damaged, with what it holds, None if it has rotted."""
     for (seq,) in db.execute("SELECT seq FROM messages WHERE parked IS NOT ? ORDER BY seq", (_DAMAGED,)).fetchall():
-        if not isinstance(seq, int):
-            raise _BrokenError("its rows have no numbers: the schema is not what was written")
         yield seq, _load(db, seq)
 
 
