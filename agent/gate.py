@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import FieldError
+from agent.features import framed
 from agent.fields import Fields
 
 Float32 = NDArray[np.float32]
@@ -192,7 +193,7 @@ class BandRise:
 
     def levels_db(self, cells: Float32) -> Float64:
         """Return decibels per band of each cell, shape (n_cells, n_bands), from cells of shape (n_cells, samples)."""
-        frames = np.lib.stride_tricks.sliding_window_view(cells, _BAND_FFT, axis=1)[:, :: self._hop]
+        frames = framed(cells, _BAND_FFT, self._hop)  # (n_cells, n_frames, samples)
         spectrum = np.fft.rfft(frames * self._taper)  # (n_cells, n_frames, n_bins)
         power = (np.square(spectrum.real) + np.square(spectrum.imag)).mean(axis=1)  # (n_cells, n_bins)
         sums: Float64 = np.add.reduceat(power, self._edges, axis=1)[:, :-1]

@@ -17,6 +17,7 @@ from agent.features import (
     FeatureConfig,
     LogMelStream,
     frame_count,
+    framed,
     hz_from_mel,
     log_mel,
     mel_centres_hz,
@@ -116,6 +117,26 @@ def test_the_default_window_is_three_seconds() -> None:
 def test_only_complete_frames_count(n_samples: int, n_frames: int) -> None:
     assert frame_count(n_samples, CONFIG) == n_frames
     assert log_mel(np.zeros(n_samples, np.float32), CONFIG).shape == (n_frames, CONFIG.n_mels)
+
+
+@given(
+    n_samples=st.integers(0, 600),
+    size=st.integers(1, 100),
+    hop=st.integers(1, 130),
+    rows=st.integers(0, 3),
+    step=st.integers(1, 3),
+)
+def test_stretches_are_what_numpys_sliding_window_gives(
+    n_samples: int, size: int, hop: int, rows: int, step: int
+) -> None:
+    samples = np.arange(rows * n_samples * step, dtype=np.float32).reshape(rows, n_samples * step)[:, ::step]
+    samples.setflags(write=False)
+    n_stretches = max(0, (samples.shape[1] - size) // hop + 1)
+    found = framed(samples, size, hop)
+    assert found.shape == (rows, n_stretches, size)
+    if n_stretches:
+        expected = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, ::hop]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_long_sound_in_chunks_is_short_sound_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,8 +296,9 @@ def test_memory_is_bounded_by_windows() -> None:
     for index in range(500):
         stream.push(np.zeros(100, np.float32))
         stream.forget(index * 100 - SMALL.window_samples)
-        held = max(held, len(stream._samples))
-    assert held <= 2 * SMALL.window_samples
+        kept = stream._samples
+        held = max(held, len(kept if kept.base is None else kept.base))  # a view keeps all that it is a view of
+    assert 0 < held <= 2 * SMALL.window_samples
 
 
 def test_samples_come_back_as_far_as_they_are_held() -> None:
