@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DATA ?= ../shared/data
-WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz)
 PEERS ?= ../shared/peers
+WEIGHTS ?= $(wildcard ../shared/weights/mobilenet_v2_1.0_imagenet.npz $(PEERS)/yamnet.tflite)
 VERIFIED ?=
 RECIPE ?= model_export/recipes/rainforest.yaml
 SHIPPED ?= docs/evaluation.json

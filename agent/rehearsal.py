@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent import synth
+from agent.acoustics import rms_dbfs
 from agent.alert import Alert
 from agent.capture import SAMPLE_RATE, AudioSource, Block, Float32, Reader
 from agent.classify import Classifier
@@ -54,7 +55,7 @@ def scene() -> Float32:
     forest = synth.forest(BEFORE_S + len(saw) / SAMPLE_RATE + AFTER_S, rng)
     start = round(BEFORE_S * SAMPLE_RATE)
     under = forest[start : start + len(saw)]
-    gain_db = synth.rms_dbfs(under) + _SNR_DB - synth.rms_dbfs(saw)
+    gain_db = rms_dbfs(under) + _SNR_DB - rms_dbfs(saw)
     forest[start : start + len(saw)] += saw * np.float32(10.0 ** (gain_db / 20.0))
     loudest = float(np.abs(forest).max())
     return forest * np.float32(0.9 / loudest) if loudest > 0.9 else forest

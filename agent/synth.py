@@ -5,29 +5,54 @@ rings after each pulse, and gas and chain hiss in their rhythm. All chance comes
 a seed names a sound. Filters are products of spectra: three seconds take a few milliseconds.
 """
 
-import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from agent.acoustics import (
+    CONTROL_HZ,
+    GRID_HZ,
+    SAMPLE_RATE,
+    SOUND_M_S,
+    Complex,
+    Float32,
+    Float64,
+    Generator,
+    at_level,
+    at_unit,
+    band,
+    begun,
+    control_points,
+    fft_length,
+    firings_of,
+    follow,
+    fraction_of,
+    gains,
+    high_pass,
+    log_uniform,
+    n_samples_of,
+    power_of,
+    pulse_row,
+    ringing,
+    rms_dbfs,
+    samples_of,
+    scaled_to,
+    shaped,
+    slope,
+    spectrum_of,
+    to_samples,
+    wander,
+    way,
+    white_noise,
+    with_echo,
+)
 from agent.errors import FieldError
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Complex = NDArray[np.complex64]
-Response = NDArray[np.complex128]
-Generator = np.random.Generator
 
 SYNTH_VERSION = 2
 """Goes up whenever the same seed would give another sound."""
-
-SAMPLE_RATE: Final = 16_000
-"""Samples per second of everything made here."""
 
 FOREST_DBFS: Final = (-40.0, -30.0)
 """Level of a forest, RMS above 60 Hz: chosen evenly within these."""
@@ -44,10 +69,6 @@ DRILL_SECONDS: Final = 12.0
 _DEMO_FOREST_DBFS = -34.0
 _DEMO_SEED = 20_261_120
 _DRILL_SEED = 7
-_CONTROL_HZ = 100.0  # speed curves are drawn at this rate and interpolated
-_GRID_HZ = np.linspace(0.0, SAMPLE_RATE / 2, 1025)  # filters are drawn here: finer than any resonance used
-_PEAK = 0.95
-_SOUND_M_S = 340.0
 _SPROCKET_TEETH = 7
 _FOREST_MIDDLE = sum(FOREST_DBFS) / 2.0
 
@@ -285,229 +306,7 @@ def _check_resonances(owner: str, resonances_hz: Sequence[float], gains: Sequenc
 # --- what all sounds share ---------------------------------------------------------------------------------------
 
 
-def _count(duration_s: float) -> int:
-    """Return the number of samples that a duration has, rounded to the nearest; FieldError if that is none."""
-    n_samples = round(duration_s * SAMPLE_RATE) if math.isfinite(duration_s) else 0
-    if n_samples < 1:
-        raise FieldError("duration_s", f"is {duration_s:g}, expected at least one sample of {SAMPLE_RATE} a second")
-    return n_samples
-
-
-@functools.cache
-def _fft_length(n_samples: int) -> int:
-    """Return the next length whose only factors are 2, 3 and 5: transforms of others are many times slower."""
-    best = 1 << (n_samples - 1).bit_length()
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            quotient = -(-n_samples // three)
-            best = min(best, three << (quotient - 1).bit_length())
-            three *= 3
-        five *= 5
-    return max(best, 2)
-
-
-@functools.lru_cache(maxsize=8)
-def _bins_hz(length: int) -> Float64:
-    """Return the frequency of each bin of a real transform of this length."""
-    return np.arange(length // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / length)
-
-
-def _noise(n_samples: int, rng: Generator) -> Float32:
-    """Return white noise of RMS 1, shape (n_samples,)."""
-    return rng.standard_normal(n_samples, dtype=np.float32)
-
-
-def _spectrum(samples: Float32 | Float64, length: int) -> Complex:
-    """Return the transform of samples padded to `length`, shape (length // 2 + 1,)."""
-    return np.fft.rfft(samples.astype(np.float32, copy=False), length).astype(np.complex64, copy=False)
-
-
-def _shaped(spectrum: Complex, shape: Float64 | Response, length: int) -> Complex:
-    """Return a spectrum times a filter that was drawn on the coarse grid."""
-    fine = np.interp(_bins_hz(length), _GRID_HZ, shape)
-    return np.multiply(spectrum, fine, dtype=np.complex64, casting="same_kind")
-
-
-def _samples(spectrum: Complex, length: int, n_samples: int) -> Float32:
-    """Return the first samples of a spectrum's inverse."""
-    return np.fft.irfft(spectrum, length)[:n_samples].astype(np.float32, copy=False)
-
-
-def _power(spectrum: Complex) -> float:
-    """Return a spectrum's mean power, up to a factor that is the same for all of one length."""
-    return float(np.vdot(spectrum, spectrum).real) / len(spectrum)
-
-
-def _scaled_to(spectrum: Complex, share: float, reference_power: float) -> Complex:
-    """Return a spectrum whose RMS is `share` of a reference's."""
-    power = _power(spectrum)
-    return spectrum * np.float32(share * math.sqrt(reference_power / power) if power > 0.0 else 0.0)
-
-
-def _high_pass(corner_hz: float) -> Float64:
-    """Return a gentle high-pass on the grid: 12 dB per octave, nothing at 0 Hz."""
-    squared = np.square(_GRID_HZ / corner_hz)
-    return squared / (1.0 + squared)
-
-
-def _band(centre_hz: float, octaves: float) -> Float64:
-    """Return a bell on the grid, Gaussian over octaves, peak 1."""
-    distance = np.log2(np.maximum(_GRID_HZ, 1.0) / centre_hz) / octaves
-    return np.exp(-0.5 * np.square(distance))
-
-
-def _slope(corner_hz: float, db_per_octave: float) -> Float64:
-    """Return 1 below the corner and a fall of so many dB per octave above, on the grid."""
-    return (1.0 + np.square(_GRID_HZ / corner_hz)) ** (-db_per_octave / 12.041)
-
-
-def _ringing(resonances_hz: Sequence[float], q: float, gains: Sequence[float], direct: float) -> Response:
-    """Return resonators beside a direct path, on the grid; causal, so that a pulse rings after it, not before."""
-    response = np.full(len(_GRID_HZ), direct, np.complex128)
-    for centre_hz, gain in zip(resonances_hz, gains, strict=True):
-        ratio = _GRID_HZ / centre_hz
-        damping = 1j * ratio / q
-        response += gain * damping / (1.0 - np.square(ratio) + damping)
-    return response
-
-
-def _way(distance_m: float) -> Float64:
-    """Return what air and leaves leave over a distance, on the grid: about 6 dB per 100 m at 2 kHz."""
-    loss_db = 0.06 * distance_m * (_GRID_HZ / 2_000.0) ** 1.2
-    return 10.0 ** (-np.minimum(loss_db, 100.0) / 20.0)
-
-
-def _echo(spectrum: Complex, length: int, reverb: float, reverb_s: float, rng: Generator) -> Complex:
-    """Return a spectrum with a diffuse tail added, duller than the direct sound."""
-    n_tail = min(length, max(2, int(reverb_s * SAMPLE_RATE)))
-    tail = _noise(n_tail, rng) * np.exp(np.linspace(0.0, -6.9, n_tail, dtype=np.float32))
-    tail *= np.float32(reverb / math.sqrt(float(np.square(tail).sum())))
-    dull_tail = _shaped(_spectrum(tail, length), _slope(1_800.0, 6.0), length)
-    dull_tail *= spectrum
-    dull_tail += spectrum
-    return dull_tail
-
-
-def _interpolated(places: Float64, knots: Float64) -> Float64:
-    """Return a curve with a knot at every whole number, at these places."""
-    return np.asarray(np.interp(places, np.arange(len(knots)), knots), np.float64)
-
-
-def _wander(n_points: int, swings_hz: float, points_hz: float, rng: Generator) -> Float64:
-    """Return a slow random curve of about unit size with so many swings a second, shape (n_points,)."""
-    knots_per_point = 2.0 * swings_hz / points_hz
-    knots = rng.standard_normal(int(n_points * knots_per_point) + 3)
-    return _interpolated(np.arange(n_points, dtype=np.float64) * knots_per_point + rng.random(), knots)
-
-
-def _to_samples(control: Float64, n_samples: int) -> Float32:
-    """Return a curve drawn at the control rate, at every sample."""
-    step = int(SAMPLE_RATE / _CONTROL_HZ)
-    ramp = np.linspace(0.0, 1.0, step, endpoint=False, dtype=np.float32)
-    knots = control.astype(np.float32)
-    steps = knots[1:] - knots[:-1]
-    rows = knots[:-1, None] + steps[:, None] * ramp  # (n_points - 1, step)
-    return rows.astype(np.float32, copy=False).ravel()[:n_samples]
-
-
-def _control_points(n_samples: int) -> int:
-    """Return how many control points cover so many samples."""
-    return int(n_samples * _CONTROL_HZ / SAMPLE_RATE) + 2
-
-
-def rms_dbfs(samples: Float32 | Float64) -> float:
-    """Return the RMS level above 60 Hz in dBFS: what lies below is wind in the microphone, not sound.
-
-    Args:
-        samples: shape (n_samples,), float in [-1, 1], at 16 kHz.
-
-    Returns:
-        dB relative to full scale; -120 for silence.
-    """
-    spectrum = np.fft.rfft(samples)
-    spectrum[: math.ceil(60.0 * len(samples) / SAMPLE_RATE)] = 0.0
-    power = 2.0 * float(np.vdot(spectrum, spectrum).real) / len(samples) ** 2
-    return 10.0 * math.log10(max(power, 1e-12))
-
-
-def _unit(samples: Float32) -> Float32:
-    """Return samples scaled to RMS 1; silence stays silence."""
-    rms = math.sqrt(float(np.square(samples).mean()))
-    return samples * np.float32(1.0 / max(rms, 1e-12))
-
-
-def _at_level(samples: Float32, dbfs: float) -> Float32:
-    """Return samples without DC at a level, or lower where the peaks would clip."""
-    centred: Float32 = samples - samples.mean()
-    gain = 10.0 ** ((dbfs - rms_dbfs(centred)) / 20.0)
-    peak = float(np.abs(centred).max())
-    if peak > 0.0:
-        gain = min(gain, _PEAK / peak)
-    centred *= np.float32(gain)
-    return centred
-
-
 # --- motors ------------------------------------------------------------------------------------------------------
-
-
-def _follow(targets: Float64, up_s: float, down_s: float) -> Float64:
-    """Return how a motor follows its throttle: first order, with two time constants; at the control rate."""
-    up = 1.0 - math.exp(-1.0 / (up_s * _CONTROL_HZ))
-    down = 1.0 - math.exp(-1.0 / (down_s * _CONTROL_HZ))
-    followed: list[float] = []
-    value = float(targets[0])
-    for target in targets.tolist():
-        value += (target - value) * (up if target > value else down)
-        followed.append(value)
-    return np.array(followed)
-
-
-def _fraction(phase: Float64) -> Float32:
-    """Return how much of the present period has passed, 0 to 1."""
-    return (phase - np.floor(phase)).astype(np.float32)
-
-
-def _begun(phase: Float64, rng: Generator) -> Float64:
-    """Return a phase begun anywhere in its period, in one too short to hold a firing with that firing.
-
-    Everything else that a motor says is measured by its firings' loudness: without one it would be silent.
-    """
-    begin = rng.random()
-    return phase + begin if math.floor(phase[-1] + begin) >= math.ceil(phase[0] + begin) else phase - phase[0]
-
-
-def _firings(phase: Float64) -> tuple[Float64, Float64]:
-    """Return when a phase passes whole numbers, in samples, and how long a period is there, in samples."""
-    whole = np.arange(math.ceil(phase[0]), math.floor(phase[-1]) + 1, dtype=np.float64)
-    positions = np.interp(whole, phase, np.arange(len(phase)))
-    if len(positions) < 2:
-        return positions, np.full(len(positions), float(len(phase)))
-    return positions, np.gradient(positions)
-
-
-def _pulse_row(positions: Float64, strengths: Float64, length: int) -> Complex:
-    """Return the spectrum of impulses between the samples.
-
-    Each impulse is spread over four samples as a cubic B-spline and the spline's own spectrum taken away again:
-    impulses on whole samples would jitter by 6 % of a period at 10,000 turns a minute's tenth harmonic.
-    """
-    whole = np.floor(positions)
-    t = positions - whole
-    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) * (
-        strengths / 6.0
-    )  # (4, n_pulses)
-    places = (whole.astype(np.int64) + np.arange(-1, 3)[:, None]) % length
-    row: Float64 = np.bincount(places.ravel(), weights.ravel(), minlength=length).astype(np.float64)
-    return _spectrum(row, length) / _spline_response(length)
-
-
-@functools.lru_cache(maxsize=8)
-def _spline_response(length: int) -> Float32:
-    """Return the spectrum of the cubic B-spline."""
-    response: Float32 = (np.sinc(_bins_hz(length) / SAMPLE_RATE) ** 4).astype(np.float32)
-    return response
 
 
 def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[Float64, Float64]:
@@ -527,7 +326,7 @@ def _saw_throttle(n_points: int, setting: SawSetting, rng: Generator) -> tuple[F
             low = setting.idle_rpm + rng.uniform(0.0, 0.6) * (setting.cut_rpm - setting.idle_rpm)
             phases = [(rng.uniform(0.2, 0.8), setting.free_rpm, 0.45), (rng.uniform(0.15, 0.8), low, 0.15)]
         for seconds, rpm, load in phases:
-            end = at + max(1, int(seconds * _CONTROL_HZ))
+            end = at + max(1, int(seconds * CONTROL_HZ))
             targets[at:end] = rpm
             loads[at:end] = load
             at = end
@@ -558,12 +357,12 @@ def _pulls(setting: SawSetting, rng: Generator) -> list[tuple[float, float, floa
 
 def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Float32, Float32, Float32, Float32]:
     """Return firing rate in hertz, load (0 to 1), loudness and the chain's hiss, relative, at every sample."""
-    n_points = _control_points(n_samples)
+    n_points = control_points(n_samples)
     targets, loads = _saw_throttle(n_points, setting, rng)
-    loads = _follow(loads, 0.08, 0.08)
-    bite = _wander(n_points, setting.wobble_hz, _CONTROL_HZ, rng)
-    hunting = 0.012 * _wander(n_points, 8.0, _CONTROL_HZ, rng)
-    rpm = _follow(targets, setting.spool_up_s, setting.spool_down_s)
+    loads = follow(loads, 0.08, 0.08)
+    bite = wander(n_points, setting.wobble_hz, CONTROL_HZ, rng)
+    hunting = 0.012 * wander(n_points, 8.0, CONTROL_HZ, rng)
+    rpm = follow(targets, setting.spool_up_s, setting.spool_down_s)
     rpm = rpm * (1.0 + (0.2 + 0.8 * loads) * setting.wobble * bite + hunting)
     # what runs does not stall; what is not started yet may stand still
     slowest = 0.05 if setting.start_share > 0.0 else 0.8
@@ -572,7 +371,7 @@ def _saw_curves(n_samples: int, setting: SawSetting, rng: Generator) -> tuple[Fl
     speed = rpm / setting.cut_rpm
     loudness = (0.25 + 0.75 * loads) * speed**0.7
     hiss = loudness * np.maximum(speed - 0.35, 0.02)  # the clutch lets the chain stand at idle
-    curves = [_to_samples(curve, n_samples) for curve in (rpm / 60.0, loads, loudness, hiss)]
+    curves = [to_samples(curve, n_samples) for curve in (rpm / 60.0, loads, loudness, hiss)]
     return curves[0], curves[1], curves[2], curves[3]
 
 
@@ -588,63 +387,63 @@ def chainsaw(duration_s: float, rng: Generator, setting: SawSetting | None = Non
         Shape (round(16,000 × duration_s),), float32 in [-1, 1], at MOTOR_DBFS.
     """
     saw = random_saw(rng) if setting is None else setting
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
+    n_samples = n_samples_of(duration_s)
+    length = fft_length(n_samples)
     rate_hz, load, loudness, hiss = _saw_curves(n_samples, saw, rng)
-    phase = _begun(np.cumsum(rate_hz, dtype=np.float64) / SAMPLE_RATE, rng)
-    muffler = _ringing(saw.resonances_hz, saw.resonance_q, saw.resonance_gains, 0.2)
+    phase = begun(np.cumsum(rate_hz, dtype=np.float64) / SAMPLE_RATE, rng)
+    muffler = ringing(saw.resonances_hz, saw.resonance_q, saw.resonance_gains, 0.2)
 
     pulses = _saw_pulses(phase, load, loudness, saw, length, rng)
-    spectrum = _shaped(pulses, muffler * _slope(saw.pulse_hz, saw.tilt_db) * _high_pass(70.0), length)
-    power = _power(spectrum)
+    spectrum = shaped(pulses, muffler * slope(saw.pulse_hz, saw.tilt_db) * high_pass(70.0), length)
+    power = power_of(spectrum)
 
-    after_firing = _fraction(phase)
-    gas = _noise(n_samples, rng) * (np.exp(-4.0 * after_firing) + np.float32(0.15)) * loudness
-    gas_shape = (np.abs(muffler) + 0.25) * _slope(2_500.0, 6.0) * _high_pass(250.0)
-    spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), saw.exhaust_noise, power)
+    after_firing = fraction_of(phase)
+    gas = white_noise(n_samples, rng) * (np.exp(-4.0 * after_firing) + np.float32(0.15)) * loudness
+    gas_shape = (np.abs(muffler) + 0.25) * slope(2_500.0, 6.0) * high_pass(250.0)
+    spectrum += scaled_to(shaped(spectrum_of(gas, length), gas_shape, length), saw.exhaust_noise, power)
 
     tooth = 1.0 + 0.5 * np.cos(after_firing * np.float32(2.0 * np.pi * _SPROCKET_TEETH))
-    chain = _noise(n_samples, rng) * tooth * hiss
-    chain_shape = _band(saw.chain_hz, 0.7)
-    spectrum += _scaled_to(_shaped(_spectrum(chain, length), chain_shape, length), saw.chain_noise, power)
+    chain = white_noise(n_samples, rng) * tooth * hiss
+    chain_shape = band(saw.chain_hz, 0.7)
+    spectrum += scaled_to(shaped(spectrum_of(chain, length), chain_shape, length), saw.chain_noise, power)
 
-    spectrum = _shaped(spectrum, _way(saw.distance_m), length)
-    spectrum = _echo(spectrum, length, saw.reverb, saw.reverb_s, rng)
-    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
+    spectrum = shaped(spectrum, way(saw.distance_m), length)
+    spectrum = with_echo(spectrum, length, saw.reverb, saw.reverb_s, rng)
+    return at_level(samples_of(spectrum, length, n_samples), MOTOR_DBFS)
 
 
 def _saw_pulses(
     phase: Float64, load: Float32, loudness: Float32, saw: SawSetting, length: int, rng: Generator
 ) -> Complex:
     """Return the spectrum of a saw's firings, each of its own strength."""
-    positions, periods = _firings(phase)
+    positions, periods = firings_of(phase)
     n_pulses = len(positions)
     at = positions.astype(np.int64)
     rich = saw.four_stroking * (1.0 - load[at]) * (np.arange(n_pulses) % 2)
     strengths = loudness[at] * (1.0 + saw.strength_jitter * rng.standard_normal(n_pulses)).clip(0.05, None)
     positions = positions + saw.timing_jitter * periods * rng.standard_normal(n_pulses)
-    return _pulse_row(positions, strengths * (1.0 - rich), length)
+    return pulse_row(positions, strengths * (1.0 - rich), length)
 
 
 def _engine_curves(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float32, Float32]:
     """Return turns a second and the loudness, relative, at every sample."""
-    n_points = _control_points(n_samples)
+    n_points = control_points(n_samples)
     targets = np.empty(n_points)
     loads = np.empty(n_points)
     at = 0
     while at < n_points:
         is_open = rng.random() < setting.rev_share
-        end = at + max(1, int(rng.uniform(0.4, 4.0) * _CONTROL_HZ))
+        end = at + max(1, int(rng.uniform(0.4, 4.0) * CONTROL_HZ))
         span = setting.rev_rpm - setting.rpm
         targets[at:end] = setting.rpm + (span * rng.uniform(0.5, 1.0) if is_open else 0.0)
         loads[at:end] = rng.uniform(0.6, 1.0) if is_open else rng.uniform(0.25, 0.5)
         at = end
-    loads = _follow(loads, 0.2, 0.2)
-    rpm = _follow(targets, setting.spool_s, 1.3 * setting.spool_s)
-    rpm = rpm * (1.0 + setting.wobble * _wander(n_points, setting.wobble_hz, _CONTROL_HZ, rng))
+    loads = follow(loads, 0.2, 0.2)
+    rpm = follow(targets, setting.spool_s, 1.3 * setting.spool_s)
+    rpm = rpm * (1.0 + setting.wobble * wander(n_points, setting.wobble_hz, CONTROL_HZ, rng))
     rpm = rpm.clip(0.7 * setting.rpm, 1.1 * setting.rev_rpm)
     loudness = (0.4 + 0.6 * loads) * np.sqrt(rpm / setting.rpm)
-    return _to_samples(rpm / 60.0, n_samples), _to_samples(loudness, n_samples)
+    return to_samples(rpm / 60.0, n_samples), to_samples(loudness, n_samples)
 
 
 def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Float32, Float32]:
@@ -652,10 +451,10 @@ def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Fl
     if setting.speed_m_s <= 0.0:
         return np.ones(n_samples, np.float32), np.ones(n_samples, np.float32)
     nearest_s = rng.uniform(0.2, 0.8) * n_samples / SAMPLE_RATE
-    along_m = setting.speed_m_s * (np.arange(_control_points(n_samples)) / _CONTROL_HZ - nearest_s)
+    along_m = setting.speed_m_s * (np.arange(control_points(n_samples)) / CONTROL_HZ - nearest_s)
     away_m = np.hypot(along_m, setting.distance_m)
-    doppler = _SOUND_M_S / (_SOUND_M_S + setting.speed_m_s * along_m / away_m)
-    return _to_samples(doppler, n_samples), _to_samples(setting.distance_m / away_m, n_samples)
+    doppler = SOUND_M_S / (SOUND_M_S + setting.speed_m_s * along_m / away_m)
+    return to_samples(doppler, n_samples), to_samples(setting.distance_m / away_m, n_samples)
 
 
 def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = None) -> Float32:
@@ -670,47 +469,47 @@ def engine(duration_s: float, rng: Generator, setting: EngineSetting | None = No
         Shape (round(16,000 × duration_s),), float32 in [-1, 1], at MOTOR_DBFS.
     """
     motor = random_engine(rng) if setting is None else setting
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
+    n_samples = n_samples_of(duration_s)
+    length = fft_length(n_samples)
     turns_hz, loudness = _engine_curves(n_samples, motor, rng)
     doppler, nearness = _passing(n_samples, motor, rng)
     loudness = loudness * nearness
     turns = np.cumsum(turns_hz * doppler, dtype=np.float64) / SAMPLE_RATE
-    phase = _begun(turns * motor.firings_per_turn, rng)
-    exhaust = _ringing(motor.resonances_hz, motor.resonance_q, motor.resonance_gains, 0.25)
+    phase = begun(turns * motor.firings_per_turn, rng)
+    exhaust = ringing(motor.resonances_hz, motor.resonance_q, motor.resonance_gains, 0.25)
 
     pulses = _engine_pulses(phase, loudness, motor, length, rng)
-    spectrum = _shaped(pulses, exhaust * _slope(motor.pulse_hz, motor.tilt_db) * _high_pass(35.0), length)
-    power = _power(spectrum)
+    spectrum = shaped(pulses, exhaust * slope(motor.pulse_hz, motor.tilt_db) * high_pass(35.0), length)
+    power = power_of(spectrum)
 
-    after_firing = _fraction(phase)
-    white = _noise(n_samples, rng)
+    after_firing = fraction_of(phase)
+    white = white_noise(n_samples, rng)
     between = np.float32(0.2 + 0.06 * motor.cylinders)  # the gas of many cylinders never stands still
     gas = white * (np.exp(-3.0 * after_firing) + between) * loudness
-    gas_shape = (np.abs(exhaust) + 0.15) * _slope(900.0, 6.0) * _high_pass(60.0)
-    spectrum += _scaled_to(_shaped(_spectrum(gas, length), gas_shape, length), motor.exhaust_noise, power)
+    gas_shape = (np.abs(exhaust) + 0.15) * slope(900.0, 6.0) * high_pass(60.0)
+    spectrum += scaled_to(shaped(spectrum_of(gas, length), gas_shape, length), motor.exhaust_noise, power)
 
-    fan = _noise(n_samples, rng) * nearness
-    fan_shape = _slope(1_200.0, 7.0) * _high_pass(120.0)
-    spectrum += _scaled_to(_shaped(_spectrum(fan, length), fan_shape, length), motor.fan_noise, power)
+    fan = white_noise(n_samples, rng) * nearness
+    fan_shape = slope(1_200.0, 7.0) * high_pass(120.0)
+    spectrum += scaled_to(shaped(spectrum_of(fan, length), fan_shape, length), motor.fan_noise, power)
 
     if motor.knock > 0.0:
         strengths = (1.0 + 0.35 * rng.standard_normal(int(phase[-1]) + 2)).clip(0.1, None).astype(np.float32)
         knock = white * np.exp(-12.0 * after_firing) * strengths[phase.astype(np.int64)] * nearness
-        knocking = _shaped(_spectrum(knock, length), _band(motor.knock_hz, 0.6), length)
-        spectrum += _scaled_to(knocking, motor.knock, power)
+        knocking = shaped(spectrum_of(knock, length), band(motor.knock_hz, 0.6), length)
+        spectrum += scaled_to(knocking, motor.knock, power)
     if motor.whine > 0.0:
-        whine = np.sin(_fraction(turns * motor.whine_ratio) * np.float32(2.0 * np.pi)) * loudness
-        spectrum += _scaled_to(_spectrum(whine, length), motor.whine, power)
+        whine = np.sin(fraction_of(turns * motor.whine_ratio) * np.float32(2.0 * np.pi)) * loudness
+        spectrum += scaled_to(spectrum_of(whine, length), motor.whine, power)
 
-    spectrum = _shaped(spectrum, _way(motor.distance_m), length)
-    spectrum = _echo(spectrum, length, motor.reverb, motor.reverb_s, rng)
-    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
+    spectrum = shaped(spectrum, way(motor.distance_m), length)
+    spectrum = with_echo(spectrum, length, motor.reverb, motor.reverb_s, rng)
+    return at_level(samples_of(spectrum, length, n_samples), MOTOR_DBFS)
 
 
 def _engine_pulses(phase: Float64, loudness: Float32, motor: EngineSetting, length: int, rng: Generator) -> Complex:
     """Return the spectrum of an engine's firings: cylinders differ, some fail, V-twins stumble."""
-    positions, periods = _firings(phase)
+    positions, periods = firings_of(phase)
     n_pulses = len(positions)
     cylinder = np.arange(n_pulses) % motor.cylinders
     own_strength = (1.0 + motor.imbalance * rng.standard_normal(motor.cylinders)).clip(0.2, None)
@@ -721,24 +520,14 @@ def _engine_pulses(phase: Float64, loudness: Float32, motor: EngineSetting, leng
     fires[0] |= not fires.any()
     strengths *= fires
     off = own_place[cylinder] + motor.timing_jitter * rng.standard_normal(n_pulses)
-    return _pulse_row(positions + off * periods, strengths.astype(np.float64), length)
-
-
-def _log_uniform(low: float, high: float, rng: Generator) -> float:
-    """Return a number whose logarithm is even between two bounds."""
-    return low * math.exp(math.log(high / low) * rng.random())
-
-
-def _gains(count: int, rng: Generator) -> tuple[float, ...]:
-    """Return how strongly each of so many resonances sounds."""
-    return tuple(rng.uniform(0.5, 1.5) for _ in range(count))
+    return pulse_row(positions + off * periods, strengths.astype(np.float64), length)
 
 
 def random_saw(rng: Generator) -> SawSetting:
     """Return a saw of some make in somebody's hands, somewhere near by: felling, limbing, idling or being started."""
-    cut_rpm = _log_uniform(6_100.0, 11_000.0, rng)
+    cut_rpm = log_uniform(6_100.0, 11_000.0, rng)
     cut_share, idle_share, start_share = _work(rng)
-    scale = _log_uniform(0.6, 1.6, rng)
+    scale = log_uniform(0.6, 1.6, rng)
     return SawSetting(
         idle_rpm=rng.uniform(2_400.0, 3_500.0),
         cut_rpm=cut_rpm,
@@ -746,25 +535,25 @@ def random_saw(rng: Generator) -> SawSetting:
         cut_share=cut_share,
         idle_share=idle_share,
         start_share=start_share,
-        wobble=_log_uniform(0.01, 0.22, rng),
-        wobble_hz=_log_uniform(0.2, 4.0, rng),
+        wobble=log_uniform(0.01, 0.22, rng),
+        wobble_hz=log_uniform(0.2, 4.0, rng),
         sag=rng.uniform(-0.12, 0.2) if rng.random() < 0.6 else 0.0,
-        spool_up_s=_log_uniform(0.06, 0.6, rng),
-        spool_down_s=_log_uniform(0.12, 1.2, rng),
+        spool_up_s=log_uniform(0.06, 0.6, rng),
+        spool_down_s=log_uniform(0.12, 1.2, rng),
         strength_jitter=rng.uniform(0.02, 0.25),
-        timing_jitter=_log_uniform(0.001, 0.02, rng),
+        timing_jitter=log_uniform(0.001, 0.02, rng),
         four_stroking=rng.uniform(0.0, 0.9),
-        pulse_hz=_log_uniform(250.0, 2_200.0, rng),
+        pulse_hz=log_uniform(250.0, 2_200.0, rng),
         tilt_db=rng.uniform(5.0, 18.0),
         resonances_hz=tuple(
-            scale * centre_hz * _log_uniform(0.7, 1.4, rng) for centre_hz in (380.0, 900.0, 1_900.0, 3_100.0)
+            scale * centre_hz * log_uniform(0.7, 1.4, rng) for centre_hz in (380.0, 900.0, 1_900.0, 3_100.0)
         ),
-        resonance_gains=tuple(_log_uniform(0.15, 2.0, rng) for _ in range(4)),
-        resonance_q=_log_uniform(1.2, 9.0, rng),
-        exhaust_noise=_log_uniform(0.08, 1.3, rng),
-        chain_noise=_log_uniform(0.04, 1.1, rng),
+        resonance_gains=tuple(log_uniform(0.15, 2.0, rng) for _ in range(4)),
+        resonance_q=log_uniform(1.2, 9.0, rng),
+        exhaust_noise=log_uniform(0.08, 1.3, rng),
+        chain_noise=log_uniform(0.04, 1.1, rng),
         chain_hz=rng.uniform(2_300.0, 6_500.0),
-        distance_m=_log_uniform(2.0, 90.0, rng),
+        distance_m=log_uniform(2.0, 90.0, rng),
         reverb=rng.uniform(0.0, 0.7),
         reverb_s=rng.uniform(0.15, 1.5),
     )
@@ -806,19 +595,19 @@ def _truck(rng: Generator) -> EngineSetting:
         spool_s=rng.uniform(0.4, 1.5),
         strength_jitter=rng.uniform(0.03, 0.15),
         imbalance=rng.uniform(0.03, 0.18),
-        pulse_hz=_log_uniform(100.0, 300.0, rng),
+        pulse_hz=log_uniform(100.0, 300.0, rng),
         tilt_db=rng.uniform(9.0, 16.0),
         resonances_hz=(rng.uniform(60.0, 120.0), rng.uniform(150.0, 350.0), rng.uniform(400.0, 900.0)),
-        resonance_gains=_gains(3, rng),
+        resonance_gains=gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.2, 0.9, rng),
-        knock=_log_uniform(0.08, 0.4, rng),
-        knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.08, 0.5, rng),
-        whine=_log_uniform(0.005, 0.08, rng),
+        exhaust_noise=log_uniform(0.2, 0.9, rng),
+        knock=log_uniform(0.08, 0.4, rng),
+        knock_hz=log_uniform(900.0, 2_800.0, rng),
+        fan_noise=log_uniform(0.08, 0.5, rng),
+        whine=log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(4.0, 20.0) if passing else 0.0,
-        distance_m=_log_uniform(4.0, 60.0, rng),
+        distance_m=log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -840,19 +629,19 @@ def _car(rng: Generator) -> EngineSetting:
         strength_jitter=rng.uniform(0.02, 0.12),
         imbalance=rng.uniform(0.02, 0.15),
         misfire=rng.uniform(0.0, 0.01),
-        pulse_hz=_log_uniform(80.0, 350.0, rng),
+        pulse_hz=log_uniform(80.0, 350.0, rng),
         tilt_db=rng.uniform(9.0, 17.0),
         resonances_hz=(rng.uniform(70.0, 150.0), rng.uniform(180.0, 450.0), rng.uniform(500.0, 1_200.0)),
-        resonance_gains=_gains(3, rng),
+        resonance_gains=gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.2, 0.9, rng),
-        knock=_log_uniform(0.08, 0.35, rng) if is_diesel else _log_uniform(0.03, 0.2, rng),
-        knock_hz=_log_uniform(1_200.0, 3_200.0, rng),
-        fan_noise=_log_uniform(0.15, 0.7, rng) if passing else _log_uniform(0.08, 0.5, rng),
-        whine=_log_uniform(0.005, 0.06, rng),
+        exhaust_noise=log_uniform(0.2, 0.9, rng),
+        knock=log_uniform(0.08, 0.35, rng) if is_diesel else log_uniform(0.03, 0.2, rng),
+        knock_hz=log_uniform(1_200.0, 3_200.0, rng),
+        fan_noise=log_uniform(0.15, 0.7, rng) if passing else log_uniform(0.08, 0.5, rng),
+        whine=log_uniform(0.005, 0.06, rng),
         whine_ratio=rng.uniform(6.0, 30.0),
         speed_m_s=rng.uniform(6.0, 28.0) if passing else 0.0,
-        distance_m=_log_uniform(3.0, 60.0, rng),
+        distance_m=log_uniform(3.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.4),
         reverb_s=rng.uniform(0.15, 0.8),
     )
@@ -878,17 +667,17 @@ def _motorbike(rng: Generator) -> EngineSetting:
         imbalance=rng.uniform(0.03, 0.3),
         unevenness=rng.uniform(0.0, 0.3) if cylinders == 2 else 0.0,
         misfire=rng.uniform(0.0, 0.05),
-        pulse_hz=_log_uniform(150.0, 600.0, rng),
+        pulse_hz=log_uniform(150.0, 600.0, rng),
         tilt_db=rng.uniform(6.0, 12.0),
         resonances_hz=(rng.uniform(100.0, 220.0), rng.uniform(300.0, 700.0), rng.uniform(900.0, 2_000.0)),
-        resonance_gains=_gains(3, rng),
+        resonance_gains=gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.2, 0.8, rng),
-        knock=_log_uniform(0.05, 0.35, rng),
-        knock_hz=_log_uniform(1_500.0, 4_000.0, rng),
-        fan_noise=_log_uniform(0.03, 0.3, rng),
+        exhaust_noise=log_uniform(0.2, 0.8, rng),
+        knock=log_uniform(0.05, 0.35, rng),
+        knock_hz=log_uniform(1_500.0, 4_000.0, rng),
+        fan_noise=log_uniform(0.03, 0.3, rng),
         speed_m_s=rng.uniform(5.0, 25.0) if passing else 0.0,
-        distance_m=_log_uniform(3.0, 60.0, rng),
+        distance_m=log_uniform(3.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.4),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -908,19 +697,19 @@ def _tractor(rng: Generator) -> EngineSetting:
         strength_jitter=rng.uniform(0.03, 0.18),
         imbalance=rng.uniform(0.03, 0.2),
         misfire=rng.uniform(0.0, 0.02),
-        pulse_hz=_log_uniform(120.0, 450.0, rng),
+        pulse_hz=log_uniform(120.0, 450.0, rng),
         tilt_db=rng.uniform(8.0, 15.0),
         resonances_hz=(rng.uniform(70.0, 140.0), rng.uniform(180.0, 420.0), rng.uniform(500.0, 1_100.0)),
-        resonance_gains=_gains(3, rng),
+        resonance_gains=gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.2, 0.9, rng),
-        knock=_log_uniform(0.1, 0.6, rng),
-        knock_hz=_log_uniform(900.0, 2_800.0, rng),
-        fan_noise=_log_uniform(0.08, 0.5, rng),
-        whine=_log_uniform(0.005, 0.1, rng),
+        exhaust_noise=log_uniform(0.2, 0.9, rng),
+        knock=log_uniform(0.1, 0.6, rng),
+        knock_hz=log_uniform(900.0, 2_800.0, rng),
+        fan_noise=log_uniform(0.08, 0.5, rng),
+        whine=log_uniform(0.005, 0.1, rng),
         whine_ratio=rng.uniform(8.0, 40.0),
         speed_m_s=rng.uniform(1.5, 6.0) if rng.random() < 0.3 else 0.0,
-        distance_m=_log_uniform(4.0, 60.0, rng),
+        distance_m=log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.2),
     )
@@ -939,18 +728,18 @@ def _generator(rng: Generator) -> EngineSetting:
         wobble_hz=rng.uniform(0.3, 2.5),
         strength_jitter=rng.uniform(0.02, 0.15),
         imbalance=rng.uniform(0.03, 0.25),
-        pulse_hz=_log_uniform(150.0, 700.0, rng),
+        pulse_hz=log_uniform(150.0, 700.0, rng),
         tilt_db=rng.uniform(8.0, 15.0),
         resonances_hz=(rng.uniform(90.0, 200.0), rng.uniform(250.0, 600.0), rng.uniform(700.0, 1_800.0)),
-        resonance_gains=_gains(3, rng),
+        resonance_gains=gains(3, rng),
         resonance_q=rng.uniform(1.5, 5.0),
-        exhaust_noise=_log_uniform(0.2, 0.9, rng),
-        knock=_log_uniform(0.1, 0.5, rng) if is_diesel else _log_uniform(0.02, 0.15, rng),
-        knock_hz=_log_uniform(1_000.0, 3_000.0, rng),
-        fan_noise=_log_uniform(0.08, 0.5, rng),
-        whine=_log_uniform(0.005, 0.08, rng),
+        exhaust_noise=log_uniform(0.2, 0.9, rng),
+        knock=log_uniform(0.1, 0.5, rng) if is_diesel else log_uniform(0.02, 0.15, rng),
+        knock_hz=log_uniform(1_000.0, 3_000.0, rng),
+        fan_noise=log_uniform(0.08, 0.5, rng),
+        whine=log_uniform(0.005, 0.08, rng),
         whine_ratio=rng.uniform(4.0, 30.0),
-        distance_m=_log_uniform(4.0, 60.0, rng),
+        distance_m=log_uniform(4.0, 60.0, rng),
         reverb=rng.uniform(0.0, 0.5),
         reverb_s=rng.uniform(0.15, 1.0),
     )
@@ -961,209 +750,98 @@ def _generator(rng: Generator) -> EngineSetting:
 
 def wind(duration_s: float, rng: Generator) -> Float32:
     """Return wind in gusts: low roar with rustling leaves over it; float32, at the middle of FOREST_DBFS."""
-    return _at_level(_wind(_count(duration_s), rng), _FOREST_MIDDLE)
+    return at_level(_wind(n_samples_of(duration_s), rng), _FOREST_MIDDLE)
 
 
 def insects(duration_s: float, rng: Generator) -> Float32:
     """Return a chorus of cicadas and one or two crickets near by; float32, at the middle of FOREST_DBFS."""
-    return _at_level(_insects(_count(duration_s), rng), _FOREST_MIDDLE)
+    return at_level(_insects(n_samples_of(duration_s), rng), _FOREST_MIDDLE)
 
 
 def birds(duration_s: float, rng: Generator) -> Float32:
     """Return a few birds that sing phrases of whistled syllables; float32, at the middle of FOREST_DBFS."""
-    return _at_level(_birds(_count(duration_s), rng), _FOREST_MIDDLE)
+    return at_level(_birds(n_samples_of(duration_s), rng), _FOREST_MIDDLE)
 
 
 def rain(duration_s: float, rng: Generator) -> Float32:
     """Return rain on leaves: a broad hiss and single drops; float32, at the middle of FOREST_DBFS."""
-    return _at_level(_rain(_count(duration_s), rng), _FOREST_MIDDLE)
-
-
-def yowl(duration_s: float, rng: Generator) -> Float32:
-    """Return an animal or a person that calls again and again; float32, at MOTOR_DBFS.
-
-    A throat is a row of pulses like a motor's exhaust, with a mouth instead of a muffler: cows, pigs, sheep, dogs and
-    children all are, and many that nobody has heard. What tells them from a saw is how their pitch bends, that they
-    take breath, and that nothing hisses at the rate of the pulses.
-    """
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
-    pitch_hz, loudness = _calls(n_samples, rng)
-    phase = np.cumsum(pitch_hz, dtype=np.float64) / SAMPLE_RATE + rng.random()
-    positions, periods = _firings(phase)
-    n_pulses = len(positions)
-    strengths = loudness[positions.astype(np.int64)] * (1.0 - rng.uniform(0.0, 0.7) * (np.arange(n_pulses) % 2))
-    strengths = strengths * (1.0 + rng.uniform(0.0, 0.25) * rng.standard_normal(n_pulses)).clip(0.05, None)
-    positions = positions + _log_uniform(0.001, 0.03, rng) * periods * rng.standard_normal(n_pulses)
-    size = _log_uniform(0.35, 1.8, rng)
-    formants_hz = [min(size * centre_hz * _log_uniform(0.7, 1.4, rng), 7_000.0) for centre_hz in (550, 1_500, 2_600)]
-    mouth = _ringing(formants_hz, _log_uniform(1.5, 10.0, rng), _gains(3, rng), 0.1)
-    tilt = _slope(_log_uniform(120.0, 1_500.0, rng), rng.uniform(5.0, 16.0))
-    spectrum = _shaped(_pulse_row(positions, strengths, length), mouth * tilt * _high_pass(45.0), length)
-    breath = _shaped(_spectrum(_noise(n_samples, rng) * loudness, length), np.abs(mouth) * _high_pass(300.0), length)
-    power = _power(spectrum) or 1.0  # a scrap of a call that holds no pulse is breath alone
-    spectrum += _scaled_to(breath, _log_uniform(0.01, 0.7, rng), power)
-    spectrum = _shaped(spectrum, _way(_log_uniform(2.0, 120.0, rng)), length)
-    spectrum = _echo(spectrum, length, rng.uniform(0.0, 0.7), rng.uniform(0.15, 1.5), rng)
-    return _at_level(_samples(spectrum, length, n_samples), MOTOR_DBFS)
-
-
-def _calls(n_samples: int, rng: Generator) -> tuple[Float32, Float32]:
-    """Return pitch in hertz and loudness of calls that are alike, at every sample; between them is silence."""
-    n_points = _control_points(n_samples)
-    pitch_hz = _log_uniform(45.0, 900.0, rng)
-    bends = [_log_uniform(0.6, 1.5, rng) for _ in range(3)]
-    call_s, pause_s = _log_uniform(0.12, 2.5, rng), _log_uniform(0.05, 1.2, rng)
-    top, attack = rng.uniform(0.2, 0.7), rng.uniform(0.03, 0.3)
-    swing, swing_hz = rng.uniform(0.0, 0.07), rng.uniform(3.0, 14.0)
-    bleat = rng.uniform(0.0, 0.8) if rng.random() < 0.4 else 0.0
-    pitches, loudness = np.full(n_points, pitch_hz), np.zeros(n_points)
-    at = -int(rng.uniform(0.1, 0.6) * call_s * _CONTROL_HZ)  # it has begun before
-    while at < n_points:
-        count = max(4, int(call_s * _log_uniform(0.7, 1.4, rng) * _CONTROL_HZ))
-        through = np.linspace(0.0, 1.0, count)
-        bend = np.interp(through, [0.0, top, 1.0], [one * _log_uniform(0.9, 1.1, rng) for one in bends])
-        wave = np.sin(2.0 * np.pi * (swing_hz * np.arange(count) / _CONTROL_HZ + rng.random()))
-        envelope = np.minimum(1.0, through / attack) * np.minimum(1.0, (1.0 - through) / rng.uniform(0.1, 0.6))
-        kept = slice(max(at, 0), min(at + count, n_points))
-        taken = slice(kept.start - at, kept.stop - at)
-        pitches[kept] = (pitch_hz * bend * (1.0 + swing * wave))[taken]
-        loudness[kept] = (envelope * (1.0 - bleat * (0.5 + 0.5 * wave)))[taken]
-        at += count + max(1, int(pause_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
-    if not loudness.any():
-        loudness += 1.0  # so short that all of it was a pause: then it is the middle of a call
-    return _to_samples(pitches, n_samples), _to_samples(loudness, n_samples)
-
-
-def wings(duration_s: float, rng: Generator) -> Float32:
-    """Return flies, bees or beetles on the wing; float32, at MOTOR_DBFS.
-
-    A wing beats as often as a saw's piston, and as many harmonics carry far: what tells them apart is that an insect's
-    pitch never rests, that it swerves near and away and lands at once, and that there is no gas and no chain.
-    """
-    n_samples = _count(duration_s)
-    length = _fft_length(n_samples)
-    beat_hz = _log_uniform(85.0, 420.0, rng)
-    n_insects = 1 if rng.random() < 0.75 else int(rng.integers(2, 7))
-    resonances_hz = [_log_uniform(200.0, 3_500.0, rng) for _ in range(3)]
-    body = _ringing(resonances_hz, _log_uniform(0.8, 5.0, rng), _gains(3, rng), 0.3)
-    tilt = _slope(_log_uniform(150.0, 1_500.0, rng), rng.uniform(4.0, 13.0)) * _high_pass(60.0)
-    total = np.zeros(length // 2 + 1, np.complex64)
-    for _ in range(n_insects):
-        beats = _wing_beats(n_samples, length, beat_hz * _log_uniform(0.87, 1.15, rng), rng)
-        total += _shaped(beats, body * tilt, length)
-    air = _shaped(_spectrum(_noise(n_samples, rng), length), np.abs(body) * _high_pass(150.0), length)
-    total += _scaled_to(air, _log_uniform(0.01, 0.35, rng), _power(total))
-    total = _echo(total, length, rng.uniform(0.0, 0.4), rng.uniform(0.1, 0.8), rng)
-    return _at_level(_samples(total, length, n_samples), MOTOR_DBFS)
-
-
-def _wing_beats(n_samples: int, length: int, beat_hz: float, rng: Generator) -> Complex:
-    """Return the spectrum of one insect's strokes, down and up: it wanders, swerves, and at times lands."""
-    n_points = _control_points(n_samples)
-    wander = rng.uniform(0.01, 0.06) * _wander(n_points, _log_uniform(0.3, 5.0, rng), _CONTROL_HZ, rng)
-    nearness_db = rng.uniform(1.0, 8.0) * _wander(n_points, _log_uniform(0.2, 4.0, rng), _CONTROL_HZ, rng)
-    aloft = _aloft(n_points, rng) if rng.random() < 0.45 else np.ones(n_points)
-    # who takes off or lands beats slower
-    pitch_hz = beat_hz * np.exp(wander) * (1.0 - rng.uniform(0.0, 0.3) * (1.0 - aloft))
-    phase = _begun(np.cumsum(_to_samples(pitch_hz, n_samples), dtype=np.float64) / SAMPLE_RATE, rng)
-    loudness = _to_samples(aloft * 10.0 ** (nearness_db / 20.0), n_samples)
-    positions, periods = _firings(phase)
-    strengths = loudness[positions.astype(np.int64)] * (1.0 + 0.08 * rng.standard_normal(len(positions)))
-    positions = positions + _log_uniform(0.001, 0.01, rng) * periods * rng.standard_normal(len(positions))
-    row = _pulse_row(positions, strengths.astype(np.float64), length)
-    # the way up is another stroke, somewhere near half a beat later
-    later = np.exp(-2j * np.pi * _bins_hz(length) * rng.uniform(0.3, 0.7) / beat_hz).astype(np.complex64)
-    both: Complex = (row * (1.0 + np.float32(rng.uniform(-0.9, 0.9)) * later)).astype(np.complex64)
-    return both
-
-
-def _aloft(n_points: int, rng: Generator) -> Float64:
-    """Return whether an insect flies, 0 to 1 at every control point; it is in the air at first."""
-    flight_s, rest_s = _log_uniform(0.15, 3.0, rng), _log_uniform(0.05, 1.5, rng)
-    targets = np.zeros(n_points)
-    at = 0
-    while at < n_points:
-        count = max(2, int(flight_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
-        targets[at : at + count] = 1.0
-        at += count + max(1, int(rest_s * _log_uniform(0.5, 2.0, rng) * _CONTROL_HZ))
-    return _follow(targets, 0.03, 0.05)
+    return at_level(_rain(n_samples_of(duration_s), rng), _FOREST_MIDDLE)
 
 
 def _wind(n_samples: int, rng: Generator) -> Float32:
     """Return wind of RMS 1."""
-    length = _fft_length(n_samples)
-    gusts = _wander(_control_points(n_samples), rng.uniform(0.1, 0.5), _CONTROL_HZ, rng)
-    force = _to_samples(np.exp(rng.uniform(0.2, 0.6) * gusts), n_samples)
-    roar_shape = _slope(_log_uniform(80.0, 400.0, rng), 7.0) * _high_pass(50.0)
-    roar = _shaped(_spectrum(_noise(n_samples, rng), length), roar_shape, length)
-    leaves_shape = _band(_log_uniform(1_500.0, 4_500.0, rng), rng.uniform(0.7, 1.3))
-    leaves = _shaped(_spectrum(_noise(n_samples, rng), length), leaves_shape, length)
-    leaves = _scaled_to(leaves, _log_uniform(0.03, 0.6, rng), _power(roar))
-    rustling = _samples(leaves, length, n_samples) * np.square(force)
-    return _unit(_samples(roar, length, n_samples) * force + rustling)
+    length = fft_length(n_samples)
+    gusts = wander(control_points(n_samples), rng.uniform(0.1, 0.5), CONTROL_HZ, rng)
+    force = to_samples(np.exp(rng.uniform(0.2, 0.6) * gusts), n_samples)
+    roar_shape = slope(log_uniform(80.0, 400.0, rng), 7.0) * high_pass(50.0)
+    roar = shaped(spectrum_of(white_noise(n_samples, rng), length), roar_shape, length)
+    leaves_shape = band(log_uniform(1_500.0, 4_500.0, rng), rng.uniform(0.7, 1.3))
+    leaves = shaped(spectrum_of(white_noise(n_samples, rng), length), leaves_shape, length)
+    leaves = scaled_to(leaves, log_uniform(0.03, 0.6, rng), power_of(roar))
+    rustling = samples_of(leaves, length, n_samples) * np.square(force)
+    return at_unit(samples_of(roar, length, n_samples) * force + rustling)
 
 
 def _rain(n_samples: int, rng: Generator) -> Float32:
     """Return rain of RMS 1."""
-    length = _fft_length(n_samples)
-    n_drops = max(1, int(_log_uniform(30.0, 1_500.0, rng) * n_samples / SAMPLE_RATE))
+    length = fft_length(n_samples)
+    n_drops = max(1, int(log_uniform(30.0, 1_500.0, rng) * n_samples / SAMPLE_RATE))
     positions = np.sort(rng.random(n_drops)) * (n_samples - 1)
     strengths = rng.exponential(1.0, n_drops) ** 1.5 * np.where(rng.random(n_drops) < 0.5, -1.0, 1.0)
-    centres_hz = (_log_uniform(700.0, 1_500.0, rng), _log_uniform(1_800.0, 4_000.0, rng))
-    leaf = _ringing(centres_hz, 1.5, (1.0, 1.0), 0.3) * _slope(5_000.0, 6.0) * _high_pass(400.0)
-    patter = _shaped(_pulse_row(positions, strengths, length), leaf, length)
-    swell = np.exp(0.15 * _wander(_control_points(n_samples), 0.3, _CONTROL_HZ, rng))
-    steady = _to_samples(swell, n_samples) * _noise(n_samples, rng)
-    hiss_shape = _band(_log_uniform(1_200.0, 4_000.0, rng), rng.uniform(1.0, 1.8)) * _high_pass(120.0)
-    hiss = _shaped(_spectrum(steady, length), hiss_shape, length)
-    spectrum = patter + _scaled_to(hiss, _log_uniform(0.5, 3.0, rng), _power(patter))
-    return _unit(_samples(spectrum, length, n_samples))
+    centres_hz = (log_uniform(700.0, 1_500.0, rng), log_uniform(1_800.0, 4_000.0, rng))
+    leaf = ringing(centres_hz, 1.5, (1.0, 1.0), 0.3) * slope(5_000.0, 6.0) * high_pass(400.0)
+    patter = shaped(pulse_row(positions, strengths, length), leaf, length)
+    swell = np.exp(0.15 * wander(control_points(n_samples), 0.3, CONTROL_HZ, rng))
+    steady = to_samples(swell, n_samples) * white_noise(n_samples, rng)
+    hiss_shape = band(log_uniform(1_200.0, 4_000.0, rng), rng.uniform(1.0, 1.8)) * high_pass(120.0)
+    hiss = shaped(spectrum_of(steady, length), hiss_shape, length)
+    spectrum = patter + scaled_to(hiss, log_uniform(0.5, 3.0, rng), power_of(patter))
+    return at_unit(samples_of(spectrum, length, n_samples))
 
 
 def _insects(n_samples: int, rng: Generator) -> Float32:
     """Return cicadas and crickets of RMS 1."""
     total = _cicadas(n_samples, rng)
     for _ in range(1 + int(rng.random() * 2)):
-        total += np.float32(_log_uniform(0.2, 1.5, rng)) * _cricket(n_samples, rng)
-    return _unit(total)
+        total += np.float32(log_uniform(0.2, 1.5, rng)) * _cricket(n_samples, rng)
+    return at_unit(total)
 
 
 def _cicadas(n_samples: int, rng: Generator) -> Float32:
     """Return a chorus: narrow bands of noise that swell slowly and buzz; RMS about 1."""
-    length = _fft_length(n_samples)
-    shape = np.zeros(len(_GRID_HZ))
+    length = fft_length(n_samples)
+    shape = np.zeros(len(GRID_HZ))
     for _ in range(1 + int(rng.random() * 3)):
-        centre_hz = _log_uniform(2_000.0, 7_200.0, rng)
-        width_hz = _log_uniform(60.0, 500.0, rng)
-        shape += rng.uniform(0.3, 1.0) * np.exp(-0.5 * np.square((_GRID_HZ - centre_hz) / width_hz))
-    chorus = _samples(_shaped(_spectrum(_noise(n_samples, rng), length), shape, length), length, n_samples)
-    swell = np.exp(0.4 * _wander(_control_points(n_samples), rng.uniform(0.05, 0.4), _CONTROL_HZ, rng))
+        centre_hz = log_uniform(2_000.0, 7_200.0, rng)
+        width_hz = log_uniform(60.0, 500.0, rng)
+        shape += rng.uniform(0.3, 1.0) * np.exp(-0.5 * np.square((GRID_HZ - centre_hz) / width_hz))
+    chorus = samples_of(shaped(spectrum_of(white_noise(n_samples, rng), length), shape, length), length, n_samples)
+    swell = np.exp(0.4 * wander(control_points(n_samples), rng.uniform(0.05, 0.4), CONTROL_HZ, rng))
     # clicks of the drums, 40 to 250 a second: the rhythm of a motor, in the pitch of a cicada
-    clicks = _turning(_log_uniform(40.0, 250.0, rng), n_samples)
+    clicks = _turning(log_uniform(40.0, 250.0, rng), n_samples)
     buzz = np.float32(1.0) + np.float32(rng.uniform(0.0, 0.6)) * np.cos(clicks)
-    chorus = _unit(chorus)
+    chorus = at_unit(chorus)
     chorus *= buzz
-    chorus *= _to_samples(swell, n_samples)
+    chorus *= to_samples(swell, n_samples)
     return chorus
 
 
 def _turning(rate_hz: float, n_samples: int, start: float = 0.0) -> Float32:
     """Return the angle of something that turns so many times a second, in radians within one turn."""
     phase = np.arange(n_samples, dtype=np.float64) * (rate_hz / SAMPLE_RATE) + start
-    return _fraction(phase) * np.float32(2.0 * np.pi)
+    return fraction_of(phase) * np.float32(2.0 * np.pi)
 
 
 def _cricket(n_samples: int, rng: Generator) -> Float32:
     """Return one cricket: a pure tone in pulses, the pulses in chirps or in an endless trill; peak about 1."""
-    pulse = np.square(np.sin(0.5 * _turning(_log_uniform(14.0, 70.0, rng), n_samples)))
+    pulse = np.square(np.sin(0.5 * _turning(log_uniform(14.0, 70.0, rng), n_samples)))
     if rng.random() < 0.7:
-        chirp = _turning(_log_uniform(0.6, 4.0, rng), n_samples, start=rng.random())
+        chirp = _turning(log_uniform(0.6, 4.0, rng), n_samples, start=rng.random())
         pulse *= chirp < 2.0 * np.pi * rng.uniform(0.2, 0.7)
-    tone_hz = _log_uniform(2_200.0, 7_200.0, rng)
-    drift = 1.0 + 0.004 * _wander(_control_points(n_samples), 1.0, _CONTROL_HZ, rng)
-    phase = np.cumsum(_to_samples(tone_hz * drift, n_samples), dtype=np.float64) / SAMPLE_RATE
-    tone: Float32 = np.sin(_fraction(phase) * np.float32(2.0 * np.pi))
+    tone_hz = log_uniform(2_200.0, 7_200.0, rng)
+    drift = 1.0 + 0.004 * wander(control_points(n_samples), 1.0, CONTROL_HZ, rng)
+    phase = np.cumsum(to_samples(tone_hz * drift, n_samples), dtype=np.float64) / SAMPLE_RATE
+    tone: Float32 = np.sin(fraction_of(phase) * np.float32(2.0 * np.pi))
     tone *= pulse
     return tone
 
@@ -1175,16 +853,16 @@ def _birds(n_samples: int, rng: Generator) -> Float32:
         _sing(total, rng)
     if not total.any():  # nobody happened to sing in so short a time
         _place(total, _syllable(rng), 0, 1.0)
-    length = _fft_length(n_samples)
-    spectrum = _echo(_spectrum(total, length), length, rng.uniform(0.1, 0.6), rng.uniform(0.3, 1.5), rng)
-    return _unit(_samples(spectrum, length, n_samples))
+    length = fft_length(n_samples)
+    spectrum = with_echo(spectrum_of(total, length), length, rng.uniform(0.1, 0.6), rng.uniform(0.3, 1.5), rng)
+    return at_unit(samples_of(spectrum, length, n_samples))
 
 
 def _sing(total: Float32, rng: Generator) -> None:
     """Add one bird's phrases to the samples: its syllables return, as a bird's do."""
     repertoire = [_syllable(rng) for _ in range(1 + int(rng.random() * 3))]
     gap_s = rng.uniform(0.03, 0.25)
-    strength = _log_uniform(0.1, 1.0, rng)
+    strength = log_uniform(0.1, 1.0, rng)
     at = int(rng.uniform(0.0, 3.0) * SAMPLE_RATE)
     while at < len(total):
         for index in range(1 + int(rng.random() * 8)):
@@ -1202,9 +880,9 @@ def _place(total: Float32, sound: Float32, at: int, gain: float) -> None:
 
 def _syllable(rng: Generator) -> Float32:
     """Return one syllable: a whistle that glides, bends and sometimes trembles; peak about 1."""
-    n_samples = int(_log_uniform(0.04, 0.45, rng) * SAMPLE_RATE)
+    n_samples = int(log_uniform(0.04, 0.45, rng) * SAMPLE_RATE)
     place = np.linspace(0.0, 1.0, n_samples)
-    middle_hz = _log_uniform(900.0, 5_000.0, rng)
+    middle_hz = log_uniform(900.0, 5_000.0, rng)
     octaves = rng.uniform(-0.5, 0.5) * (place - 0.5) + rng.uniform(-0.35, 0.35) * np.sin(np.pi * place)
     if rng.random() < 0.3:
         octaves += rng.uniform(0.02, 0.1) * np.sin(
@@ -1227,12 +905,12 @@ def forest(duration_s: float, rng: Generator) -> Float32:
     Returns:
         Shape (round(16,000 × duration_s),), float32, at a level within FOREST_DBFS.
     """
-    n_samples = _count(duration_s)
-    total = np.float32(_log_uniform(0.2, 1.5, rng)) * _wind(n_samples, rng)
+    n_samples = n_samples_of(duration_s)
+    total = np.float32(log_uniform(0.2, 1.5, rng)) * _wind(n_samples, rng)
     for voice, chance in ((_insects, 0.75), (_birds, 0.7), (_rain, 0.25)):
         if rng.random() < chance:
-            total += np.float32(_log_uniform(0.2, 1.5, rng)) * voice(n_samples, rng)
-    return _at_level(total, rng.uniform(*FOREST_DBFS))
+            total += np.float32(log_uniform(0.2, 1.5, rng)) * voice(n_samples, rng)
+    return at_level(total, rng.uniform(*FOREST_DBFS))
 
 
 # --- the bundled recording and the drill -------------------------------------------------------------------------
@@ -1269,7 +947,7 @@ def _demo_forest(rng: Generator) -> Float32:
     mix = wind(DEMO_SECONDS, rng)
     for voice, share in ((insects, 0.6), (birds, 0.8), (rain, 0.15)):
         mix += np.float32(share) * voice(DEMO_SECONDS, rng)
-    return _at_level(mix, _DEMO_FOREST_DBFS)
+    return at_level(mix, _DEMO_FOREST_DBFS)
 
 
 def drill_saw() -> Float32:

@@ -68,8 +68,8 @@ Int8 against the trained network on {parity_windows} windows: the same labels on
 |---|---|---|
 {data_rows}
 
-The weights began as {began}. Saws, engines, insects, birds, wind and rain of
-the project's own generator (`agent/synth.py`) were added.
+The weights began as {began}. What the project itself synthesises (`agent/synth.py`,
+`model_export/confusers.py`) was added: {synthesised}.
 
 ## Licence
 The weights are CC BY-NC 4.0, because most of the recordings forbid commercial use: UrbanSound8K and ESC-50 are
@@ -83,7 +83,8 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
     Args:
         manifest: of the model.
         n_bytes: size of the model file.
-        facts: `licences` (data set -> [licences, clips]), `saws`, `synthetic`, `minutes`, `began` (whose weights).
+        facts: `licences` (data set -> [licences, clips]), `saws`, `synth` (kind -> how many), `minutes`, `began` (whose
+            weights).
     """
     metrics: Any = manifest.metrics
     evaluation = metrics.get("evaluation")
@@ -117,7 +118,8 @@ def write_card(manifest: Manifest, n_bytes: int, facts: Mapping[str, Any]) -> st
         parity=100 * metrics["parity"]["int8_agreement"],
         confusions=_confusions(evaluation),
         saws=facts["saws"],
-        synthetic=facts["synthetic"],
+        synthetic=facts["synth"].get("saw", 0),
+        synthesised=", ".join(f"{count} of {kind}" for kind, count in facts["synth"].items()) or "nothing",
         data_rows="\n".join(
             f"| {name} | {clips} | {json.dumps(text, ensure_ascii=False)[1:-1]} |"
             for name, (text, clips) in facts["licences"].items()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import synth
+from agent.acoustics import rms_dbfs
 from agent.features import FeatureConfig, Float32, log_mel, window_features
 from agent.manifest import Quantisation
 from model_export import network, rounding
@@ -211,7 +212,7 @@ def golden_windows(features: FeatureConfig, seed: int = 11) -> Float32:
             lambda: synth.rain(seconds, rng),
         ):
             forest, event = synth.forest(seconds, rng), make()
-            gain_db = synth.rms_dbfs(forest) + snr_db - synth.rms_dbfs(event)
+            gain_db = rms_dbfs(forest) + snr_db - rms_dbfs(event)
             sounds.append((forest + event * np.float32(10 ** (gain_db / 20))).clip(-1, 1))
     sounds += [synth.forest(seconds, rng) for _ in range(6)]
     sounds += [synth.insects(seconds, rng), synth.birds(seconds, rng), synth.wind(seconds, rng)]

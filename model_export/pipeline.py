@@ -315,7 +315,7 @@ def ship(work: Work, candidate: Path, out: Path, minutes: float | None) -> None:
     facts = {
         "licences": datasets.licences(split.part_of(work.clips, dict(work.parts), split.TRAIN)),
         "saws": len({sound.group for sound in train_sounds if sound.target == "chainsaw"}),
-        "synthetic": work.recipe.synth.get("saw", 0),
+        "synth": dict(work.recipe.synth),
         "minutes": minutes,
         "began": began(work),
     }

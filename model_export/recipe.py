@@ -17,7 +17,21 @@ from agent.features import FeatureConfig
 from agent.fields import Fields
 from model_export.split import SplitConfig
 
-SYNTHS = ("saw", "engine", "insects", "birds", "wind", "forest", "rain", "wings", "yowl")
+SYNTHS = (
+    "saw",
+    "engine",
+    "insects",
+    "birds",
+    "wind",
+    "forest",
+    "rain",
+    "wings",
+    "yowl",
+    "rotors",
+    "aircraft",
+    "appliances",
+    "hammers",
+)
 LABELS = ("chainsaw", "engine", "storm")
 QUIET_ROLES = ("forest", "confusers", "engines")
 """What must stay quiet: forest alone, confusers on forest, and engines, on which a saw is false."""
@@ -268,7 +282,7 @@ class Recipe:
     """Seconds between two windows on the device."""
     split: SplitConfig
     synth: Mapping[str, int]
-    """How many sounds of each kind `agent.synth` adds."""
+    """How many sounds of each kind `agent.synth` and `confusers` add."""
     mixing: MixConfig
     network: NetworkConfig
     training: TrainConfig

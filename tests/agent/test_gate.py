@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent import synth
+from agent.acoustics import rms_dbfs
 from agent.errors import FieldError
 from agent.fields import Fields
 from agent.gate import BandRise, Gate, GateConfig, GateVerdict, VoicedRuns, webrtc_vad
@@ -87,7 +88,7 @@ def test_a_saw_in_a_forest_opens_within_seconds_and_keeps_open(vad: bool) -> Non
     rng = np.random.Generator(np.random.PCG64(5))
     forest = synth.wind(120.0, rng) * np.float32(0.01)
     saw = synth.chainsaw(40.0, rng, synth.SawSetting(idle_share=0.0))
-    saw *= np.float32(10.0 ** ((synth.rms_dbfs(forest) - synth.rms_dbfs(saw)) / 20.0))  # 0 dB over the forest
+    saw *= np.float32(10.0 ** ((rms_dbfs(forest) - rms_dbfs(saw)) / 20.0))  # 0 dB over the forest
     mixed = with_motor(forest, saw, at_s=60.0)
     found = verdicts(Gate(SHIPPED, webrtc_vad(SHIPPED.vad_mode) if vad else None), mixed, event_s=66.0)
     during = {end_s: verdict.passes for end_s, verdict in found if 60.0 + 3.0 + 1.5 <= end_s <= 100.0}

@@ -12,46 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent import synth
+from agent import acoustics, synth
+from agent.acoustics import SAMPLE_RATE
 from agent.errors import FieldError
-from agent.synth import SAMPLE_RATE, EngineSetting, SawSetting
+from agent.synth import EngineSetting, SawSetting
+from tests.sounds import level_dbfs, rhythm
 
 Float32 = NDArray[np.float32]
 Voice = Callable[[float, np.random.Generator], Float32]
 
 FOREST_VOICES: list[Voice] = [synth.wind, synth.insects, synth.birds, synth.rain, synth.forest]
-ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine, synth.wings, synth.yowl]
+ALL_VOICES: list[Voice] = [*FOREST_VOICES, synth.chainsaw, synth.engine]
 STEADY_SAW = SawSetting(cut_share=0.0, idle_share=1.0, wobble=0.0, four_stroking=0.0, reverb=0.0)
 GENERATOR = EngineSetting(
     cylinders=1, rpm=3_000.0, rev_rpm=3_000.0, wobble=0.0, imbalance=0.0, misfire=0.0, strength_jitter=0.02, reverb=0.0
 )
-
-
-def level_dbfs(samples: Float32, low_hz: float = 60.0, high_hz: float = 8_000.0) -> float:
-    """Measure the RMS level in a band, apart from the code under test."""
-    power = np.abs(np.fft.rfft(samples.astype(np.float64))) ** 2
-    hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLE_RATE)
-    inside = power[(hz >= low_hz) & (hz < high_hz)].sum()
-    return float(10.0 * np.log10(max(2.0 * inside / len(samples) ** 2, 1e-12)))
-
-
-def rhythm(samples: Float32, low_hz: float, high_hz: float) -> tuple[float, float]:
-    """Find the strongest rhythm between two rates: (rate in hertz, autocorrelation 0 to 1).
-
-    The spectrum is flattened first, else coloured noise correlates with itself; only what lies below 700 Hz counts,
-    else a whistle does.
-    """
-    spectrum = np.fft.rfft(samples.astype(np.float64))
-    hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLE_RATE)
-    width = round(400 * len(samples) / SAMPLE_RATE)
-    power = np.abs(spectrum) ** 2
-    smooth = np.convolve(power, np.full(width, 1.0 / width), "same")
-    flat = power / (smooth + 1e-12) * ((hz > 60.0) & (hz < 700.0))
-    correlation = np.fft.irfft(flat)
-    correlation /= correlation[0]
-    lags = np.arange(int(SAMPLE_RATE / high_hz), int(SAMPLE_RATE / low_hz) + 1)
-    best = lags[np.argmax(correlation[lags])]
-    return SAMPLE_RATE / float(best), float(correlation[best])
 
 
 # --- what holds for every sound ----------------------------------------------------------------------------------
@@ -89,11 +64,6 @@ def test_an_engine_shorter_than_its_period_is_heard(seed: int, misfire: float) -
     assert synth.engine(0.0625, np.random.default_rng(seed), slow).std() > 1e-4
 
 
-@pytest.mark.parametrize(("seed", "duration_s"), [(3076803703, 0.06758580300845696), (155491656, 0.11769135893898729)])
-def test_a_scrap_of_a_call_is_heard(seed: int, duration_s: float) -> None:
-    assert synth.yowl(duration_s, np.random.default_rng(seed)).std() > 1e-4
-
-
 @pytest.mark.parametrize("voice", ALL_VOICES)
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, 1e-6, float("nan"), float("inf")])
 def test_no_sound_of_no_length(voice: Voice, duration_s: float) -> None:
@@ -116,14 +86,14 @@ def test_rms_dbfs_measures_above_60_hz() -> None:
     seconds = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     tone = (0.5 * np.sin(2 * np.pi * 1_000 * seconds)).astype(np.float32)
     rumble = (0.5 * np.sin(2 * np.pi * 40 * seconds)).astype(np.float32)
-    assert synth.rms_dbfs(tone) == pytest.approx(-9.03, abs=0.01)
-    assert synth.rms_dbfs(tone + rumble) == pytest.approx(-9.03, abs=0.01)
-    assert synth.rms_dbfs(np.zeros(100, np.float32)) == -120.0
+    assert acoustics.rms_dbfs(tone) == pytest.approx(-9.03, abs=0.01)
+    assert acoustics.rms_dbfs(tone + rumble) == pytest.approx(-9.03, abs=0.01)
+    assert acoustics.rms_dbfs(np.zeros(100, np.float32)) == -120.0
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3, 5, 7, 1_000, 1_001, 47_999, 48_000, 720_000, 999_983])
 def test_transform_lengths_have_only_small_factors(n_samples: int) -> None:
-    length = rest = synth._fft_length(n_samples)
+    length = rest = acoustics.fft_length(n_samples)
     for factor in (2, 3, 5):
         while rest % factor == 0:
             rest //= factor
@@ -254,26 +224,6 @@ def test_no_forest_has_a_motors_rhythm() -> None:
     saws = [rhythm(synth.chainsaw(2.0, np.random.default_rng(seed)), 40.0, 250.0)[1] for seed in range(40)]
     assert np.median(saws) > 2.0 * np.median(forests)
     assert max(forests) < 0.3
-
-
-@given(st.integers(0, 2**32))
-@settings(max_examples=30)
-def test_what_yowls_takes_breath(seed: int) -> None:
-    """A saw runs on for eight seconds; a throat does not."""
-    rng = np.random.default_rng(seed)
-    yowl = synth.yowl(8.0, rng)
-    blocks = np.square(yowl[: 8 * SAMPLE_RATE].reshape(-1, SAMPLE_RATE // 50)).mean(axis=1)
-    assert 10 * np.log10(blocks.max() / (np.quantile(blocks, 0.02) + 1e-12)) > 8.0
-    assert level_dbfs(yowl) <= synth.MOTOR_DBFS + 0.1
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_wings_beat_as_fast_as_a_piston(seed: int) -> None:
-    """Which is why they are taught: in most eighths of a second there is the rhythm of a motor."""
-    moments = [rhythm(part, 60.0, 500.0) for part in np.array_split(synth.wings(8.0, np.random.default_rng(seed)), 64)]
-    beats_hz = [rate_hz for rate_hz, strength in moments if strength > 0.3]
-    assert len(beats_hz) > 20
-    assert 70.0 < np.median(beats_hz) < 500.0
 
 
 def test_insects_sing_high_and_wind_blows_low() -> None:
