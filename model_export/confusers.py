@@ -130,7 +130,7 @@ def _wing_beats(n_samples: int, length: int, beat_hz: float, rng: Generator) -> 
     n_points = control_points(n_samples)
     drift = rng.uniform(0.01, 0.06) * wander(n_points, log_uniform(0.3, 5.0, rng), CONTROL_HZ, rng)
     nearness_db = rng.uniform(1.0, 8.0) * wander(n_points, log_uniform(0.2, 4.0, rng), CONTROL_HZ, rng)
-    aloft = _aloft(n_points, rng) if rng.random() < 0.45 else np.ones(n_points)
+    aloft = _spells(n_points, (0.15, 3.0), (0.05, 1.5), 0.05, rng) if rng.random() < 0.45 else np.ones(n_points)
     # who takes off or lands beats slower
     pitch_hz = beat_hz * np.exp(drift) * (1.0 - rng.uniform(0.0, 0.3) * (1.0 - aloft))
     phase = begun(np.cumsum(to_samples(pitch_hz, n_samples), dtype=np.float64) / SAMPLE_RATE, rng)
@@ -145,16 +145,18 @@ def _wing_beats(n_samples: int, length: int, beat_hz: float, rng: Generator) -> 
     return both
 
 
-def _aloft(n_points: int, rng: Generator) -> Float64:
-    """Return whether an insect flies, 0 to 1 at every control point; it is in the air at first."""
-    flight_s, rest_s = log_uniform(0.15, 3.0, rng), log_uniform(0.05, 1.5, rng)
+def _spells(
+    n_points: int, spell_s: tuple[float, float], pause_s: tuple[float, float], down_s: float, rng: Generator
+) -> Float64:
+    """Return whether something is at it, 0 to 1 at every control point; it is at first, for about as long each time."""
+    usual_spell_s, usual_pause_s = log_uniform(*spell_s, rng), log_uniform(*pause_s, rng)
     targets = np.zeros(n_points)
     at = 0
     while at < n_points:
-        count = max(2, int(flight_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
+        count = max(2, int(usual_spell_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
         targets[at : at + count] = 1.0
-        at += count + max(1, int(rest_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
-    return follow(targets, 0.03, 0.05)
+        at += count + max(1, int(usual_pause_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
+    return follow(targets, 0.03, down_s)
 
 
 def rotors(duration_s: float, rng: Generator) -> Float32:
@@ -274,7 +276,10 @@ def hammers(duration_s: float, rng: Generator) -> Float32:
     """
     n_samples = n_samples_of(duration_s)
     length = fft_length(n_samples)
-    loudness = _in_spells(n_samples, rng)
+    loudness = np.ones(n_samples, np.float32)
+    if rng.random() >= 0.4:
+        spells = _spells(control_points(n_samples), (0.6, 6.0), (0.15, 1.5), 0.06, rng)
+        loudness = to_samples(spells, n_samples)
     turning = _turned(log_uniform(7.0, 55.0, rng), n_samples, rng, drift=log_uniform(0.002, 0.04, rng))
     phase = begun(turning, rng)
     steel = ringing(
@@ -350,21 +355,6 @@ def _beats(
     strengths = loudness[positions.astype(np.int64)] * (1.0 + unlike * rng.standard_normal(len(positions)))
     moved = positions + jitter * periods * rng.standard_normal(len(positions))
     return pulse_row(moved, strengths.astype(np.float64), length)
-
-
-def _in_spells(n_samples: int, rng: Generator) -> Float32:
-    """Return whether something is at work, 0 to 1 at every sample: it is at first, and mostly."""
-    n_points = control_points(n_samples)
-    if rng.random() < 0.4:
-        return np.ones(n_samples, np.float32)
-    spell_s, pause_s = log_uniform(0.6, 6.0, rng), log_uniform(0.15, 1.5, rng)
-    targets = np.zeros(n_points)
-    at = 0
-    while at < n_points:
-        count = max(2, int(spell_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
-        targets[at : at + count] = 1.0
-        at += count + max(1, int(pause_s * log_uniform(0.5, 2.0, rng) * CONTROL_HZ))
-    return to_samples(follow(targets, 0.03, 0.06), n_samples)
 
 
 def _heard_from(
