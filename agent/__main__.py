@@ -143,6 +143,11 @@ def _describe_replay(play: argparse.ArgumentParser) -> None:
     play.add_argument("--scores", action="store_true", help="also a line for every stride, gated ones included")
     play.add_argument("--model", type=Path, default=BUNDLED_MODEL, metavar="FILE", help=".tflite with its .json beside")
     play.add_argument("--no-gate", action="store_true", help="classify every window")
+    play.add_argument(
+        "--gated-too",
+        action="store_true",
+        help="with --scores: also what the model would say of windows that the gate keeps from it (alerts stay)",
+    )
     play.add_argument("--no-vad", action="store_true", help="gate by band energy alone")
     play.add_argument("--send", action="store_true", help="send the alerts to the station of --config")
     play.add_argument("--config", type=Path, metavar="FILE", help="the device's YAML file, for --send")
@@ -180,6 +185,8 @@ def replay_command(options: argparse.Namespace) -> int:
     logging.getLogger("agent.classify").setLevel(logging.WARNING)
     if options.send and options.config is None:
         raise ConfigError("--send: needs --config FILE, which names the station and the device's key")
+    if options.gated_too and not options.scores:
+        raise ConfigError("--gated-too: needs --scores: it is their lines that tell")
     config = read_config(options.config) if options.config else AgentConfig()
     if options.send and not config.station.urls:
         raise ConfigError(f"{options.config}: station.urls: is missing, expected the station's address, for --send")
@@ -194,6 +201,11 @@ def replay_command(options: argparse.Namespace) -> int:
             stack.enter_context(alone(config.storage.folder))
             outbox = _sender(config, clock, stack)[0]
 
+        def listener() -> Listener:
+            made = new_listener()
+            made.asks_all = options.gated_too
+            return made
+
         def put(alerts: list[Alert]) -> None:
             for alert in alerts:
                 if outbox is not None:
@@ -205,7 +217,7 @@ def replay_command(options: argparse.Namespace) -> int:
         def end(listener: Listener) -> None:
             put(reporter.closings(listener.finish(), SILENCE_DBFS))
 
-        summary = replay(paths, new_listener, printer, keep, end)
+        summary = replay(paths, listener, printer, keep, end)
         waiting = drain(outbox, clock, threading.Event(), _DRAIN_S) if outbox is not None else 0
     printer.summary(summary, cpu_s(), time.monotonic() - started_s)
     if waiting:

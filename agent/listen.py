@@ -46,6 +46,8 @@ class Window:
     """What the decider made of it."""
     passed_over: bool = False
     """True where the gate let it through and it was left out all the same: to save power, or to catch up."""
+    unheard: Int8 | None = None
+    """What the model says of a window that the gate kept from it, where that is asked; nothing follows from it."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class Listener:
     """Sample clock of the last window in which the model leaned to what is alerted."""
     _passed_over: int = 0
     """Windows left out on end."""
+    asks_all: bool = False
+    """Whether the model is asked about gated windows too, so that one pass tells what the gate costs."""
     _alerted: list[int] = field(init=False)
     """Places among the labels of those that are alerted."""
     _lean_byte: int = field(init=False)
@@ -170,12 +174,14 @@ class Listener:
 
     def _window(self, start: int, end: int) -> Window:
         verdict = self._verdict(start, end)
-        frames = outputs = None
+        frames = outputs = unheard = None
         left_out = self._is_left_out()
         if verdict.passes and not left_out:
             frames = self._stream.window(start)
             outputs = self.classifier.outputs(frames)
             self._lean(end, outputs)
+        elif self.asks_all and not verdict.passes:
+            unheard = self.classifier.outputs(self._stream.window(start))
         return Window(
             start=start,
             end=end,
@@ -185,4 +191,5 @@ class Listener:
             level_dbfs=level_dbfs(self._stream.samples(max(start, end - self.manifest.stride), end)),
             detections=tuple(self.decider.push(end, outputs)),
             passed_over=verdict.passes and left_out,
+            unheard=unheard,
         )

@@ -77,15 +77,16 @@ class Printer:
             )
 
     def _scores(self, path: Path, window: Window) -> None:
-        outputs = () if window.outputs is None else window.outputs.tolist()
-        scores = {label: self._table[output + 128] for label, output in zip(self._labels, outputs, strict=False)}
         gated = window.outputs is None
+        said = window.unheard if gated else window.outputs
+        outputs = () if said is None else said.tolist()
+        scores = {label: self._table[output + 128] for label, output in zip(self._labels, outputs, strict=False)}
         end_s = window.end / self._rate
         if self._as_json:
             self._write({"kind": "window", "path": str(path), "end_s": end_s, "scores": scores, "gated": gated})
         else:
-            heard = "gated out" if gated else "  ".join(f"{label} {score:.2f}" for label, score in scores.items())
-            self._say(f"{end_s:8.1f} s  {heard}  {path}")
+            parts = [*(["gated out"] if gated else []), *(f"{label} {score:.2f}" for label, score in scores.items())]
+            self._say(f"{end_s:8.1f} s  {'  '.join(parts)}  {path}")
 
     def _alert(self, path: Path, detection: Detection) -> None:
         onset_s, raised_s = detection.onset / self._rate, detection.raised / self._rate

@@ -108,9 +108,9 @@ def _fold(
     folder, truths = pipeline.held_out_tracks(work)
     kept = work.folder / f"scores-{folder.name}.npz"
     if not kept.is_file():
-        heard, _ = evaluation.listen(folder, truths, candidate, ["--no-gate"])
+        said, _ = evaluation.listen(folder, truths, candidate)
         with kept.with_suffix(".partial").open("wb") as file:
-            np.savez(file, **{name: one.scores for name, one in heard.items()})  # type: ignore[arg-type]  # by name
+            np.savez(file, **{name: one.all_scores for name, one in said.items()})  # type: ignore[arg-type]  # by name
         kept.with_suffix(".partial").replace(kept)
     with np.load(kept) as file:
         return Fold(number=number, candidate=candidate, tracks=folder, scores={key: file[key] for key in file.files})

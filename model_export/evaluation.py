@@ -1,14 +1,16 @@
 """Run the agent itself over held-out tracks and say what it found, what it missed and what it imagined.
 
 The agent is run as anyone runs it, `python -m agent replay --json --scores`: gate, features, model and decision are
-those of the device, and nothing of the training side can help it. A second run with the gate off says what the gate
-costs. What comes out is one `Judged` per track, plain numbers that are kept, pooled and compared.
+those of the device, and nothing of the training side can help it. It is asked about the windows that the gate keeps
+from the model as well (`--gated-too`): the agent's decider on all of them says what the gate costs, without a second
+run. What comes out is one `Judged` per track, plain numbers that are kept, pooled and compared.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,15 @@ class Heard:
         """Return which windows the gate kept from the model, shape (n_windows,)."""
         gated: Bool = np.asarray(np.isnan(self.scores).all(axis=1))
         return gated
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the agent said about one track: as the device that it is, and about every window."""
+
+    heard: Heard
+    all_scores: Float64
+    """Shape (n_windows, n_labels), those of gated windows among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,16 +130,13 @@ def refuse_known(model: Path, truths: Sequence[Truth]) -> None:
     heard.refuse_known(manifest.metrics, {mark: name for truth in truths for mark, name in truth.marks.items()})
 
 
-def listen(
-    folder: Path, truths: Sequence[Truth], model: Path, extra: Sequence[str] = ()
-) -> tuple[dict[str, Heard], dict[str, float]]:
+def listen(folder: Path, truths: Sequence[Truth], model: Path) -> tuple[dict[str, Said], dict[str, float]]:
     """Return what the agent says about each track, by its name, and what that cost in all.
 
     Args:
         folder: where the tracks' WAV files are.
-        truths: which of them.
+        truths: which of them; each is heard as by a device that has just started.
         model: .tflite with its manifest beside it.
-        extra: further arguments for `agent replay` (--no-gate, say).
 
     Raises:
         DataError: the agent failed.
@@ -136,44 +144,65 @@ def listen(
     from tqdm import tqdm
 
     manifest, _ = load_model(model)
-    found: dict[str, Heard] = {}
-    cost = {"audio_s": 0.0, "cpu_s": 0.0, "wall_s": 0.0}
-    hours = sum(truth.duration_s for truth in truths) / 3_600
-    with tqdm(total=round(hours, 2), desc="listening", unit="h", mininterval=1) as bar:
-        for truth in truths:
-            lines = _replay(folder / f"{truth.name}.wav", model, extra)
-            found[truth.name], summary = parse_replay(lines, manifest.labels)
-            for key in cost:
-                cost[key] += float(summary.get(key, 0.0))
-            bar.update(truth.duration_s / 3_600)
-    return found, cost
+    paths = {str(folder / f"{truth.name}.wav"): truth.name for truth in truths}
+    axis = Axis.of(manifest)
+    total = sum(axis.windows(truth.duration_s) for truth in truths)
+    with tqdm(total=total, desc="listening", unit="window", mininterval=1) as bar:
+        said, cost = parse_replay(_replay(model, list(paths)), manifest.labels, bar.update)
+    missing = [name for path, name in paths.items() if path not in said]
+    if missing:
+        raise DataError(f"{folder}: agent replay said nothing about {', '.join(missing)}")
+    return {name: said[path] for path, name in paths.items()}, {key: float(cost[key]) for key in _COSTS}
 
 
-def _replay(track: Path, model: Path, extra: Sequence[str]) -> list[str]:
-    command = [sys.executable, "-m", "agent", "replay", "--json", "--scores", "--model", str(model), *extra, str(track)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise DataError(f"agent replay ended with {done.returncode}: {reason[0]}")
-    return done.stdout.splitlines()
+_COSTS = ("audio_s", "cpu_s", "wall_s")
 
 
-def parse_replay(lines: Iterable[str], labels: Sequence[str]) -> tuple[Heard, dict[str, Any]]:
-    """Return what `replay --json --scores` said of one recording, and its summary."""
-    alerts: list[Raised] = []
-    rows: list[list[float]] = []
+def _replay(model: Path, tracks: Sequence[str]) -> Iterable[str]:
+    """Yield the lines of `agent replay` as they come; DataError if it fails."""
+    command = [sys.executable, "-m", "agent", "replay", "--json", "--scores", "--gated-too", "--model", str(model)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        with subprocess.Popen([*command, *tracks], stdout=subprocess.PIPE, stderr=complaints, text=True) as agent:
+            if agent.stdout is not None:
+                yield from agent.stdout
+        if agent.returncode != 0:
+            complaints.seek(0)
+            reason = complaints.read().strip().splitlines()[-1:] or ["it said nothing"]
+            raise DataError(f"agent replay ended with {agent.returncode}: {reason[0]}")
+
+
+def parse_replay(
+    lines: Iterable[str], labels: Sequence[str], step: Callable[[], object] = lambda: None
+) -> tuple[dict[str, Said], dict[str, Any]]:
+    """Return what `replay --json --scores --gated-too` said of each recording, by its path, and its summary.
+
+    Args:
+        lines: its output.
+        labels: the columns of the scores.
+        step: called for each window.
+    """
+    alerts: dict[str, list[Raised]] = {}
+    rows: dict[str, list[list[float]]] = {}
+    gated: dict[str, list[bool]] = {}
     summary: dict[str, Any] = {}
     for line in lines:
         said = json.loads(line)
         if said["kind"] == "summary":
             summary = {key: value for key, value in said.items() if key != "kind"}
         elif said["kind"] == "alert":
-            alerts.append(
+            alerts.setdefault(said["path"], []).append(
                 Raised(label=said["label"], raised_s=said["raised_s"], onset_s=said["onset_s"], score=said["score"])
             )
         else:
-            rows.append([said["scores"].get(label, np.nan) for label in labels])
-    return Heard(tuple(alerts), np.array(rows, np.float64).reshape(len(rows), len(labels))), summary
+            rows.setdefault(said["path"], []).append([said["scores"].get(label, np.nan) for label in labels])
+            gated.setdefault(said["path"], []).append(said["gated"])
+            step()
+    found: dict[str, Said] = {}
+    for path, scores in rows.items():
+        everything = np.array(scores, np.float64).reshape(len(scores), len(labels))
+        heard_ones = np.where(np.array(gated[path])[:, None], np.nan, everything)
+        found[path] = Said(Heard(tuple(alerts.get(path, ())), heard_ones), everything)
+    return found, summary
 
 
 def decided(scores: Float64, rules: dict[str, LabelRule], axis: Axis) -> Heard:
@@ -321,7 +350,7 @@ class Evaluation:
     name: str
     tracks: tuple[Judged, ...]
     cost: dict[str, float] = field(default_factory=dict)
-    """Seconds of audio, CPU-seconds and seconds on the wall of the replays, gate on and gate off."""
+    """Seconds of audio, CPU-seconds and seconds on the wall of the replays."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Rules, digests, versions: for people."""
 
@@ -349,7 +378,7 @@ class Evaluation:
 
 
 def evaluate(folder: Path, model: Path, *, fold: int = 0) -> Evaluation:
-    """Run the agent over a folder of tracks, gate on and gate off.
+    """Run the agent over a folder of tracks, and its decider over all windows as if there were no gate.
 
     Raises:
         DataError: there are no tracks, or the agent failed.
@@ -357,10 +386,12 @@ def evaluate(folder: Path, model: Path, *, fold: int = 0) -> Evaluation:
     truths = read_truths(folder)
     manifest, _ = load_model(model)
     axis = Axis.of(manifest)
-    gated, cost = listen(folder, truths, model)
-    everything, cost_open = listen(folder, truths, model, ["--no-gate"])
+    said, cost = listen(folder, truths, model)
     rules = dict(manifest.rules)
-    tracks = tuple(judge(fold, truth, gated[truth.name], everything[truth.name], rules, axis) for truth in truths)
+    tracks = tuple(_judged(fold, truth, said[truth.name], rules, axis) for truth in truths)
     facts = {"model": manifest.digest, "rules": {label: asdict(rule) for label, rule in rules.items() if rule.alert}}
-    costs = {**cost, **{f"open_{key}": value for key, value in cost_open.items()}}
-    return Evaluation(name=manifest.name, tracks=tracks, cost=costs, facts=facts)
+    return Evaluation(name=manifest.name, tracks=tracks, cost=cost, facts=facts)
+
+
+def _judged(fold: int, truth: Truth, said: Said, rules: dict[str, LabelRule], axis: Axis) -> Judged:
+    return judge(fold, truth, said.heard, decided(said.all_scores, rules, axis), rules, axis)

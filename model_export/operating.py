@@ -76,6 +76,10 @@ class Axis:
             window_s=manifest.features.window_samples / manifest.features.sample_rate,
         )
 
+    def windows(self, duration_s: float) -> int:
+        """Return how many windows lie in so many seconds."""
+        return max(0, math.floor((duration_s - self.window_s) / self.stride_s + 1e-6) + 1)
+
     def hours(self, n_windows: int) -> float:
         """Return how long so many strides last."""
         return n_windows * self.stride_s / 3_600

@@ -130,6 +130,30 @@ def test_gated_windows_have_empty_scores_and_count_as_windows(replay: Replay, sa
     assert 13.5 <= alert["raised_s"] <= 18.0
 
 
+def test_one_run_tells_what_the_gate_keeps_from_the_model_and_changes_nothing(replay: Replay, saw: Path) -> None:
+    _, plain = replay(saw, "--scores")
+    _, everything = replay(saw, "--scores", "--no-gate")
+    _, lines = replay(saw, "--scores", "--gated-too")
+    assert of_kind(lines, "alert") == of_kind(plain, "alert")
+    assert lines[-1]["classified"] == plain[-1]["classified"]
+    told, shut = of_kind(lines, "window"), of_kind(plain, "window")
+    assert [line["gated"] for line in told] == [line["gated"] for line in shut]
+    assert any(line["gated"] for line in told)
+    assert [line["scores"] for line in told] == [line["scores"] for line in of_kind(everything, "window")]
+
+
+def test_gated_too_without_scores_has_nothing_to_tell(saw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(saw), "--model", str(TINY), "--gated-too"]) == 2
+    assert "--gated-too: needs --scores" in capsys.readouterr().err
+
+
+def test_people_read_gated_out_and_what_would_have_been_said(saw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(saw), "--model", str(TINY), "--scores", "--gated-too"]) == 0
+    gated = [line for line in capsys.readouterr().out.splitlines() if "gated out" in line]
+    assert gated
+    assert all("gated out  chainsaw 0." in line for line in gated)
+
+
 def test_without_scores_only_alerts_and_the_summary_are_printed(replay: Replay, saw: Path) -> None:
     _, lines = replay(saw)
     assert [line["kind"] for line in lines] == ["alert", "summary"]

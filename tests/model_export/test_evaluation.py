@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.__main__ import main as agent
+from agent.manifest import load_model
+from agent.wav import write_wav
 from model_export import evaluation, heard, release, report, summary
 from model_export.errors import DataError
 from model_export.evaluation import Evaluation, Judged, decided, judge, parse_replay
-from model_export.operating import SILENT, rule_at
+from model_export.operating import SILENT, Axis, rule_at
 from model_export.peers import AXIS, Form, evaluate_scores
 from model_export.tracks import TrueEvent, Truth
 
+TINY = Path(__file__).resolve().parents[1] / "golden" / "tiny.tflite"
 RULES = {"chainsaw": rule_at(0.8), "engine": rule_at(0.8), "storm": SILENT}
 
 
@@ -171,16 +175,62 @@ def test_a_kept_evaluation_comes_back_as_it_was() -> None:
 
 def test_what_the_agent_prints_is_read() -> None:
     lines = [
-        '{"kind": "window", "path": "/x/b.wav", "end_s": 3.0, "scores": {}, "gated": true}',
-        '{"kind": "window", "path": "/x/b.wav", "end_s": 4.5, "scores": {"chainsaw": 0.9, "engine": 0.1}}',
+        '{"kind": "window", "path": "/x/a.wav", "end_s": 3.0, "scores": {}, "gated": true}',
+        '{"kind": "window", "path": "/x/b.wav", "end_s": 3.0, "scores": {"chainsaw": 0.2}, "gated": true}',
+        '{"kind": "window", "path": "/x/b.wav", "end_s": 4.5, "scores": {"chainsaw": 0.9}, "gated": false}',
         '{"kind": "alert", "path": "/x/b.wav", "label": "chainsaw", "onset_s": 1.0, "raised_s": 5.5, "score": 0.9}',
         '{"kind": "summary", "audio_s": 60.0, "cpu_s": 0.1}',
     ]
-    said, cost = parse_replay(lines, ["chainsaw", "engine"])
-    assert said.gated.tolist() == [True, False]
-    assert said.scores[1].tolist() == [0.9, 0.1]
-    assert said.alerts[0].raised_s == 5.5
+    steps: list[int] = []
+    found, cost = parse_replay(lines, ["chainsaw"], lambda: steps.append(1))
+    assert len(steps) == 3
+    said = found["/x/b.wav"]
+    assert said.heard.gated.tolist() == [True, False]
+    assert said.heard.scores[1].tolist() == [0.9]
+    assert said.all_scores.tolist() == [[0.2], [0.9]]
+    assert said.heard.alerts[0].raised_s == 5.5
+    assert found["/x/a.wav"].heard.alerts == ()
+    assert np.isnan(found["/x/a.wav"].all_scores).all()
     assert cost == {"audio_s": 60.0, "cpu_s": 0.1}
+
+
+class TestThroughTheAgent:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Two tracks for the tiny model, to which 1 kHz is a saw; the second has none."""
+        pytest.importorskip("ai_edge_litert", reason="the agent has no runtime for this Python")
+        for one, hz in ((truth("chainsaw", n_events=3), 1_000.0), (truth("confusers", n_events=3), 400.0)):
+            rng = np.random.default_rng(len(one.name))
+            samples = rng.standard_normal(round(one.duration_s * 16_000)) * 0.003
+            at_s = np.arange(len(samples)) / 16_000
+            for event in one.events:
+                samples += 0.05 * np.sin(2 * np.pi * hz * at_s) * ((at_s >= event.onset_s) & (at_s < event.offset_s))
+            write_wav(tmp_path / f"{one.name}.wav", samples.astype(np.float32), 16_000)
+            (tmp_path / f"{one.name}.json").write_text(one.to_json(), encoding="utf-8")
+        return tmp_path
+
+    def test_one_run_says_what_two_would(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        rules = dict(load_model(TINY)[0].rules)
+        axis = Axis.of(load_model(TINY)[0])
+
+        def run(one: Truth, *options: str) -> evaluation.Heard:
+            track = str(folder / f"{one.name}.wav")
+            assert agent(["replay", track, "--json", "--scores", "--model", str(TINY), *options]) == 0
+            return parse_replay(capsys.readouterr().out.splitlines(), axis.labels)[0][track].heard
+
+        kept = evaluation.evaluate(folder, TINY, fold=3)
+        truths = evaluation.read_truths(folder)
+        two = [judge(3, one, run(one), run(one, "--no-gate"), rules, axis) for one in truths]
+        assert list(kept.tracks) == two
+        assert [len(track.events) for track in kept.tracks] == [3, 0]
+        assert all(event.delay_s is not None for event in kept.tracks[0].events)
+        assert all(0 < track.gated < track.windows for track in kept.tracks)
+        assert set(kept.cost) == {"audio_s", "cpu_s", "wall_s"}
+
+    def test_a_track_that_the_agent_cannot_read_is_named(self, folder: Path) -> None:
+        (folder / "chainsaw-10 dB.wav").write_bytes(b"no sound")
+        with pytest.raises(DataError, match=r"agent replay ended with 1: .*chainsaw-10 dB\.wav"):
+            evaluation.evaluate(folder, TINY)
 
 
 class TestMarks:
