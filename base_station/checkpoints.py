@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from base_station.database import Database
 
@@ -27,11 +27,9 @@ def checkpoints(database: Database) -> Iterator[None]:
         return
     stop = threading.Event()
 
-    def run() -> None:
-        while not stop.wait(EVERY_S):
-            checkpoint(database)
-
-    thread = threading.Thread(target=run, name="checkpoints", daemon=True)
+    thread = threading.Thread(
+        target=keep_copying, args=(database, lambda: stop.wait(EVERY_S)), name="checkpoints", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -40,22 +38,40 @@ def checkpoints(database: Database) -> Iterator[None]:
         thread.join()
 
 
+def keep_copying(database: Database, stopped: Callable[[], bool]) -> None:
+    """Copy the log whenever `stopped` has waited and says no; an error is told when it begins, and when it is over.
+
+    Commits copy the log themselves when it gets longer still, so that an error ends nothing.
+    """
+    trouble = ""
+    while not stopped():
+        try:
+            checkpoint(database)
+        except sqlite3.Error as error:
+            if str(error) != trouble:
+                log.warning("database: its log cannot be copied: %s", error)
+            trouble = str(error)
+        else:
+            if trouble:
+                log.info("database: its log is copied again")
+            trouble = ""
+
+
 def checkpoint(database: Database) -> int:
     """Copy what is in the log; begin it anew if it is long, unless somebody reads or writes from another process.
 
     Returns:
         How many pages were in the log.
+
+    Raises:
+        sqlite3.Error: it cannot be copied.
     """
-    try:
-        with contextlib.closing(_connected(database)) as connection:
-            _, n_pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if n_pages > ANEW_PAGES:
-                with database.still():  # little is left to copy by now
-                    connection.execute("PRAGMA wal_checkpoint(RESTART)")
-        return int(n_pages)
-    except sqlite3.Error as error:  # commits do it themselves when the log gets longer still
-        log.warning("database: its log cannot be copied: %s", error)
-        return 0
+    with contextlib.closing(_connected(database)) as connection:
+        _, n_pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if n_pages > ANEW_PAGES:
+            with database.still():  # little is left to copy by now
+                connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    return int(n_pages)
 
 
 def _connected(database: Database) -> sqlite3.Connection:

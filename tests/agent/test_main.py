@@ -159,7 +159,17 @@ def test_help_teaches_and_exits_with_0(command: tuple[str, ...], capsys: pytest.
     words = {
         (): ["run", "replay", "doctor", "drill", "watch", "why", "redecide", "support-bundle", "Exit codes"],
         ("run",): ["--config FILE", "--say", "SIGTERM"],
-        ("replay",): ["PATH", "--json", "--scores", "--no-gate", "--gated-too", "--no-vad", "--send", "--model FILE", "Example"],
+        ("replay",): [
+            "PATH",
+            "--json",
+            "--scores",
+            "--no-gate",
+            "--gated-too",
+            "--no-vad",
+            "--send",
+            "--model FILE",
+            "Example",
+        ],
         ("doctor",): ["--config FILE", "--offline", "--json", "no-go"],
         ("drill",): ["--speaker", "--offline", "flagged as a drill"],
         ("watch",): ["--once", "--seconds", "Nothing is kept"],

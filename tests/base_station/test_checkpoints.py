@@ -72,13 +72,33 @@ def test_who_reads_keeps_the_log_but_nobody_waits(forest):
     assert n_beats(forest) == -(-(ANEW_PAGES + 10) // 20) + 10
 
 
-def test_an_error_of_the_database_is_told_and_ends_nothing(forest, monkeypatch, caplog):
+def test_an_error_of_the_database_is_told_once_and_ends_nothing(forest, monkeypatch, caplog):
+    problems = iter(["", "disk I/O error", "disk I/O error", "disk I/O error", "database is locked", "", "", ""])
+
+    def checkpointed(_: object) -> int:
+        problem = next(problems)
+        if problem:
+            raise sqlite3.OperationalError(problem)
+        return 0
+
+    monkeypatch.setattr(checkpoints, "checkpoint", checkpointed)
+    goes_on = iter([False] * 8 + [True])
+    with caplog.at_level("INFO"):
+        checkpoints.keep_copying(forest.database, lambda: next(goes_on))
+    assert [record.getMessage().removeprefix("database: its log ") for record in caplog.records] == [
+        "cannot be copied: disk I/O error",
+        "cannot be copied: database is locked",
+        "is copied again",
+    ]
+
+
+def test_what_cannot_be_copied_is_an_error(forest, monkeypatch):
     def refused(*_: object, **__: object) -> sqlite3.Connection:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(checkpoints.sqlite3, "connect", refused)
-    assert checkpoint(forest.database) == 0
-    assert "its log cannot be copied: disk I/O error" in caplog.text
+    with pytest.raises(sqlite3.Error, match="disk I/O error"):
+        checkpoint(forest.database)
 
 
 def test_the_thread_ends_with_the_block(forest, monkeypatch):
