@@ -126,7 +126,7 @@ def read_sound(path: Path, span_s: tuple[float, float] | None = None) -> Float32
         raise DataError(f"{path}: cannot be read as sound: {str(error).splitlines()[0]}") from error
     if not len(samples):
         raise DataError(f"{path}: is empty")
-    mono: Float32 = samples.mean(axis=1)
+    mono: Float32 = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
         raise DataError(f"{path}: holds samples that are no numbers")
     return mono if rate == SAMPLE_RATE else resampled(mono, rate)

@@ -80,11 +80,9 @@ def _case(row: Mapping[str, Any], folders: Mapping[int, Path]) -> str:
     folder = folders.get(row["fold"])
     if folder is None:
         return f"<figure>{caption}</figure>"
-    samples = read_sound(folder / f"{row['track']}.wav")
     # a false alert comes behind what it heard, a missed event begins at its time
-    first_s = row["at_s"] - _BEFORE_S if "level" not in row else row["at_s"] - _AFTER_S
-    start = max(0, int(first_s * SAMPLE_RATE))
-    piece = samples[start : start + int((_BEFORE_S + _AFTER_S) * SAMPLE_RATE)]
+    first_s = max(0.0, row["at_s"] - (_BEFORE_S if "level" not in row else _AFTER_S))
+    piece = read_sound(folder / f"{row['track']}.wav", (first_s, first_s + _BEFORE_S + _AFTER_S))
     sound = f'<audio controls preload="none" src="{_sound_uri(piece)}"></audio>'
     return (
         f'<figure><img alt="Spectrogram: {html.escape(text)}" src="{_spectrogram_uri(piece)}">{sound}{caption}</figure>'
