@@ -43,6 +43,20 @@ def n_samples_of(duration_s: float) -> int:
     return n_samples
 
 
+def flown_by(n_samples: int, speed_m_s: float, nearest_m: float, nearest_s: float) -> tuple[Float64, Float64]:
+    """Return the Doppler factor of who passes in a straight line, and the distance in metres, at every control point.
+
+    Args:
+        n_samples: of the sound.
+        speed_m_s: how fast it passes.
+        nearest_m: distance where it is nearest.
+        nearest_s: when that is; it may be before the sound begins or behind its end.
+    """
+    along_m = speed_m_s * (np.arange(control_points(n_samples)) / CONTROL_HZ - nearest_s)
+    away_m = np.hypot(along_m, nearest_m)
+    return SOUND_M_S / (SOUND_M_S + speed_m_s * along_m / away_m), away_m
+
+
 @functools.cache
 def fft_length(n_samples: int) -> int:
     """Return the next length whose only factors are 2, 3 and 5: transforms of others are many times slower."""

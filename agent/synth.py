@@ -16,7 +16,6 @@ from agent.acoustics import (
     CONTROL_HZ,
     GRID_HZ,
     SAMPLE_RATE,
-    SOUND_M_S,
     Complex,
     Float32,
     Float64,
@@ -28,6 +27,7 @@ from agent.acoustics import (
     control_points,
     fft_length,
     firings_of,
+    flown_by,
     follow,
     fraction_of,
     gains,
@@ -451,9 +451,7 @@ def _passing(n_samples: int, setting: EngineSetting, rng: Generator) -> tuple[Fl
     if setting.speed_m_s <= 0.0:
         return np.ones(n_samples, np.float32), np.ones(n_samples, np.float32)
     nearest_s = rng.uniform(0.2, 0.8) * n_samples / SAMPLE_RATE
-    along_m = setting.speed_m_s * (np.arange(control_points(n_samples)) / CONTROL_HZ - nearest_s)
-    away_m = np.hypot(along_m, setting.distance_m)
-    doppler = SOUND_M_S / (SOUND_M_S + setting.speed_m_s * along_m / away_m)
+    doppler, away_m = flown_by(n_samples, setting.speed_m_s, setting.distance_m, nearest_s)
     return to_samples(doppler, n_samples), to_samples(setting.distance_m / away_m, n_samples)
 
 

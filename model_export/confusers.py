@@ -9,7 +9,6 @@ import numpy as np
 from agent.acoustics import (
     CONTROL_HZ,
     SAMPLE_RATE,
-    SOUND_M_S,
     Complex,
     Float32,
     Float64,
@@ -21,6 +20,7 @@ from agent.acoustics import (
     control_points,
     fft_length,
     firings_of,
+    flown_by,
     follow,
     fraction_of,
     gains,
@@ -317,16 +317,11 @@ def _flight(
     n_samples: int, rng: Generator, *, speed_m_s: tuple[float, float], distance_m: tuple[float, float]
 ) -> tuple[Float32, Float32]:
     """Return Doppler factor and gain relative to the nearest point of somebody who flies past, or stands in the air."""
-    n_points = control_points(n_samples)
     if rng.random() < 0.25:
         return np.ones(n_samples, np.float32), np.ones(n_samples, np.float32)
     speed, nearest_m = log_uniform(*speed_m_s, rng), log_uniform(*distance_m, rng)
-    seconds = np.arange(n_points) / CONTROL_HZ - rng.uniform(-1.0, 2.0) * n_samples / SAMPLE_RATE
-    along_m = speed * seconds
-    away_m = np.hypot(along_m, nearest_m)
-    doppler = SOUND_M_S / (SOUND_M_S + speed * along_m / away_m)
-    nearness = away_m.min() / away_m
-    return to_samples(doppler, n_samples), to_samples(nearness, n_samples)
+    doppler, away_m = flown_by(n_samples, speed, nearest_m, rng.uniform(-1.0, 2.0) * n_samples / SAMPLE_RATE)
+    return to_samples(doppler, n_samples), to_samples(away_m.min() / away_m, n_samples)
 
 
 def _over(n_samples: int, swings_hz: float, rng: Generator) -> Float32:
