@@ -1,13 +1,14 @@
 """How many incidents began on each day, counted once the day is over and kept, as alerts are (`days`).
 
 An incident counts on the station's local day on which it began; drills do not count. A day is counted again when
-alerts of it come late, and one that is not over every few minutes; what retention let go before anybody counted it,
-nobody knows.
+alerts of it come late, and one that is not over every few minutes, or when somebody asks as long as it is empty; what
+retention let go before anybody counted it, nobody knows.
 """
 
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Final
 
 from sqlalchemy import delete, func, insert, select
 
@@ -22,6 +23,8 @@ _ASKED_DAYS = 2
 """So many of the last days are counted when somebody asks, if nobody has yet."""
 _ALL = ""
 """Stands for all labels; every day that was counted has it."""
+_NOTHING_YET: Final[Counter[str]] = Counter()
+"""Of a day that is not over: nothing is kept."""
 _DAY, _SHORTEST = timedelta(days=1), timedelta(hours=1)
 
 
@@ -43,7 +46,10 @@ def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None =
         missing = list(connection.execute(query.limit(_AT_A_TIME)).scalars())
     today = now_utc.astimezone(zone).date()
     open_days = [last + n * _DAY for n in range(1, (today - last).days + 1)] if lately else []
-    for day in (*open_days, *missing):
+    for day in open_days:
+        # no incident yet is soon counted, and must not be said beside the first alert
+        _keep(store, day, _counted(store, day, rules, zone) or _NOTHING_YET)
+    for day in missing:
         _keep(store, day, _counted(store, day, rules, zone))
 
 
@@ -52,7 +58,8 @@ def _keep(store: Store, day: date, found: Counter[str] | None) -> None:
     rows += [{"day": day, "label": label, "n_incidents": n} for label, n in (found or {}).items()]
     with store.database.write() as connection:
         connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day == day))
-        connection.execute(insert(tables.day_incidents), rows)
+        if found is not _NOTHING_YET:
+            connection.execute(insert(tables.day_incidents), rows)
 
 
 def begun(

@@ -340,6 +340,17 @@ def test_a_busy_day_is_not_counted_each_time_that_somebody_asks(forest, monkeypa
     assert began(forest)[today] == 3
 
 
+def test_the_first_incident_of_a_day_is_told_at_once(forest):
+    """The station's first look at an empty day must not say "none" for minutes beside the first alert."""
+    today = NOW.date()
+    day_incidents.refresh(forest, Rules(), NOW, UTC, lately=True)
+    assert began(forest)[today] == 0
+    a_night(forest, today, [0])
+    assert began(forest)[today] == 1
+    day_incidents.refresh(forest, Rules(), NOW, UTC, lately=True)
+    assert began(forest)[today] == 1
+
+
 def test_a_day_whose_alerts_retention_let_go_uncounted_is_unknown_for_good(forest):
     day = date(2026, 11, 10)
     a_night(forest, day, [0, 3600])
