@@ -8,7 +8,6 @@ retention let go before anybody counted it, nobody knows.
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Final
 
 from sqlalchemy import delete, func, insert, select
 
@@ -23,8 +22,6 @@ _ASKED_DAYS = 2
 """So many of the last days are counted when somebody asks, if nobody has yet."""
 _ALL = ""
 """Stands for all labels; every day that was counted has it."""
-_NOTHING_YET: Final[Counter[str]] = Counter()
-"""Of a day that is not over: nothing is kept."""
 _DAY, _SHORTEST = timedelta(days=1), timedelta(hours=1)
 
 
@@ -47,18 +44,25 @@ def refresh(store: Store, rules: Rules, now_utc: datetime, zone: tzinfo | None =
     today = now_utc.astimezone(zone).date()
     open_days = [last + n * _DAY for n in range(1, (today - last).days + 1)] if lately else []
     for day in open_days:
-        # no incident yet is soon counted, and must not be said beside the first alert
-        _keep(store, day, _counted(store, day, rules, zone) or _NOTHING_YET)
+        # that there was none yet is soon counted, and must not be said beside the first alert
+        found = _counted(store, day, rules, zone)
+        _keep(store, day, _rows(day, found) if found else [])
     for day in missing:
-        _keep(store, day, _counted(store, day, rules, zone))
+        _keep(store, day, _rows(day, _counted(store, day, rules, zone)))
 
 
-def _keep(store: Store, day: date, found: Counter[str] | None) -> None:
-    rows = [{"day": day, "label": _ALL, "n_incidents": None if found is None else found.total()}]
+def _rows(day: date, found: Counter[str] | None) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [
+        {"day": day, "label": _ALL, "n_incidents": None if found is None else found.total()}
+    ]
     rows += [{"day": day, "label": label, "n_incidents": n} for label, n in (found or {}).items()]
+    return rows
+
+
+def _keep(store: Store, day: date, rows: list[dict[str, object]]) -> None:
     with store.database.write() as connection:
         connection.execute(delete(tables.day_incidents).where(tables.day_incidents.c.day == day))
-        if found is not _NOTHING_YET:
+        if rows:
             connection.execute(insert(tables.day_incidents), rows)
 
 
