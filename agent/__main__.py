@@ -166,7 +166,9 @@ def _describe_doctor(check: argparse.ArgumentParser) -> None:
     check.set_defaults(command=doctor_command)
 
 
-def load_stages(model: Path, *, gate: bool, vad: bool) -> tuple[Manifest, Callable[[], Listener], str]:
+def load_stages(
+    model: Path, *, gate: bool, vad: bool, asks_all: bool = False
+) -> tuple[Manifest, Callable[[], Listener], str]:
     """Load a model and return its manifest, a maker of listeners, and what the gate is made of."""
     manifest, content = load_model(model)
     classifier = load_classifier(manifest, content)
@@ -176,7 +178,7 @@ def load_stages(model: Path, *, gate: bool, vad: bool) -> tuple[Manifest, Callab
 
     probe = new_gate()
     kind = "off" if probe is None else probe.kind
-    return manifest, lambda: Listener.of(manifest, classifier, new_gate()), kind
+    return manifest, lambda: Listener.of(manifest, classifier, new_gate(), asks_all=asks_all), kind
 
 
 def replay_command(options: argparse.Namespace) -> int:
@@ -191,7 +193,9 @@ def replay_command(options: argparse.Namespace) -> int:
     if options.send and not config.station.urls:
         raise ConfigError(f"{options.config}: station.urls: is missing, expected the station's address, for --send")
     paths = [path for given in options.paths for path in audio_files(given)]
-    manifest, new_listener, _ = load_stages(options.model, gate=not options.no_gate, vad=not options.no_vad)
+    manifest, new_listener, _ = load_stages(
+        options.model, gate=not options.no_gate, vad=not options.no_vad, asks_all=options.gated_too
+    )
     printer = Printer(sys.stdout, manifest, as_json=options.json, with_scores=options.scores)
     clock = DeviceClock()
     reporter = Reporter(device=config.device, manifest=manifest, now=clock.now)
@@ -200,11 +204,6 @@ def replay_command(options: argparse.Namespace) -> int:
         if options.send:
             stack.enter_context(alone(config.storage.folder))
             outbox = _sender(config, clock, stack)[0]
-
-        def listener() -> Listener:
-            made = new_listener()
-            made.asks_all = options.gated_too
-            return made
 
         def put(alerts: list[Alert]) -> None:
             for alert in alerts:
@@ -217,7 +216,7 @@ def replay_command(options: argparse.Namespace) -> int:
         def end(listener: Listener) -> None:
             put(reporter.closings(listener.finish(), SILENCE_DBFS))
 
-        summary = replay(paths, listener, printer, keep, end)
+        summary = replay(paths, new_listener, printer, keep, end)
         waiting = drain(outbox, clock, threading.Event(), _DRAIN_S) if outbox is not None else 0
     printer.summary(summary, cpu_s(), time.monotonic() - started_s)
     if waiting:

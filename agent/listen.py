@@ -95,7 +95,7 @@ class Listener:
         self._hold = round(HOLD_S * manifest.features.sample_rate)
 
     @classmethod
-    def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None) -> "Listener":
+    def of(cls, manifest: Manifest, classifier: Classifier, gate: Gate | None, *, asks_all: bool = False) -> "Listener":
         """Put the stages together as the manifest says."""
         decider = Decider(
             labels=manifest.labels,
@@ -104,7 +104,7 @@ class Listener:
             stride=manifest.stride,
             sample_rate=manifest.features.sample_rate,
         )
-        return cls(manifest, classifier, decider, gate, LogMelStream(manifest.features))
+        return cls(manifest, classifier, decider, gate, LogMelStream(manifest.features), asks_all=asks_all)
 
     def push(self, block: Block) -> Iterator[Window]:
         """Take one block and yield the windows that it completes.
