@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ Bool = NDArray[np.bool_]
 
 NOTHING = "nothing"
 """What a window says that says no label."""
+_COSTS = ("audio_s", "cpu_s", "wall_s")
+"""What the agent's summary says of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def refuse_known(model: Path, truths: Sequence[Truth]) -> None:
 
 
 def listen(folder: Path, truths: Sequence[Truth], model: Path) -> tuple[dict[str, Said], dict[str, float]]:
-    """Return what the agent says about each track, by its name, and what that cost in all.
+    """Return what the agent says about each track, by its name and in their order, and what that cost in all.
 
     Args:
         folder: where the tracks' WAV files are.
@@ -153,9 +156,6 @@ def listen(folder: Path, truths: Sequence[Truth], model: Path) -> tuple[dict[str
     if missing:
         raise DataError(f"{folder}: agent replay said nothing about {', '.join(missing)}")
     return {name: said[path] for path, name in paths.items()}, {key: float(cost[key]) for key in _COSTS}
-
-
-_COSTS = ("audio_s", "cpu_s", "wall_s")
 
 
 def _replay(model: Path, tracks: Sequence[str]) -> Iterable[str]:
@@ -181,28 +181,28 @@ def parse_replay(
         labels: the columns of the scores.
         step: called for each window.
     """
-    alerts: dict[str, list[Raised]] = {}
-    rows: dict[str, list[list[float]]] = {}
-    gated: dict[str, list[bool]] = {}
+    alerts: dict[str, list[Raised]] = defaultdict(list)
+    windows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     summary: dict[str, Any] = {}
     for line in lines:
         said = json.loads(line)
         if said["kind"] == "summary":
             summary = {key: value for key, value in said.items() if key != "kind"}
         elif said["kind"] == "alert":
-            alerts.setdefault(said["path"], []).append(
+            alerts[said["path"]].append(
                 Raised(label=said["label"], raised_s=said["raised_s"], onset_s=said["onset_s"], score=said["score"])
             )
         else:
-            rows.setdefault(said["path"], []).append([said["scores"].get(label, np.nan) for label in labels])
-            gated.setdefault(said["path"], []).append(said["gated"])
+            windows[said["path"]].append(said)
             step()
-    found: dict[str, Said] = {}
-    for path, scores in rows.items():
-        everything = np.array(scores, np.float64).reshape(len(scores), len(labels))
-        heard_ones = np.where(np.array(gated[path])[:, None], np.nan, everything)
-        found[path] = Said(Heard(tuple(alerts.get(path, ())), heard_ones), everything)
-    return found, summary
+    return {path: _together(alerts[path], of, labels) for path, of in windows.items()}, summary
+
+
+def _together(alerts: Sequence[Raised], windows: Sequence[dict[str, Any]], labels: Sequence[str]) -> Said:
+    """Return what the alerts and windows of one recording say together; there is at least one window."""
+    scores = np.array([[window["scores"].get(label, np.nan) for label in labels] for window in windows], np.float64)
+    gated = np.array([[window["gated"]] for window in windows])
+    return Said(Heard(tuple(alerts), np.where(gated, np.nan, scores)), scores)
 
 
 def decided(scores: Float64, rules: dict[str, LabelRule], axis: Axis) -> Heard:
@@ -388,10 +388,9 @@ def evaluate(folder: Path, model: Path, *, fold: int = 0) -> Evaluation:
     axis = Axis.of(manifest)
     said, cost = listen(folder, truths, model)
     rules = dict(manifest.rules)
-    tracks = tuple(_judged(fold, truth, said[truth.name], rules, axis) for truth in truths)
+    tracks = tuple(
+        judge(fold, truth, one.heard, decided(one.all_scores, rules, axis), rules, axis)
+        for truth, one in zip(truths, said.values(), strict=True)
+    )
     facts = {"model": manifest.digest, "rules": {label: asdict(rule) for label, rule in rules.items() if rule.alert}}
     return Evaluation(name=manifest.name, tracks=tracks, cost=cost, facts=facts)
-
-
-def _judged(fold: int, truth: Truth, said: Said, rules: dict[str, LabelRule], axis: Axis) -> Judged:
-    return judge(fold, truth, said.heard, decided(said.all_scores, rules, axis), rules, axis)
